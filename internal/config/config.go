@@ -1,0 +1,150 @@
+// Package config is the harness's configuration: ginkgo.yml, the environment
+// and the command line, resolved into one effective configuration that is
+// validated before anything runs and is written into the run directory.
+package config
+
+import "time"
+
+// TargetKind says where sandboxes come from.
+type TargetKind string
+
+// The targets. Auto is live when an API URL or a domain is configured, else
+// lab; under CI=true it is an error.
+const (
+	TargetAuto TargetKind = "auto"
+	TargetLive TargetKind = "live"
+	TargetLab  TargetKind = "lab"
+)
+
+// Profile says which requirement levels decide a verdict.
+type Profile string
+
+// The profiles: core (values, placement, log where it can speak), gate (core,
+// bite and lifecycle), extended (all).
+const (
+	ProfileCore     Profile = "core"
+	ProfileGate     Profile = "gate"
+	ProfileExtended Profile = "extended"
+)
+
+// Config is the effective configuration of one run.
+type Config struct {
+	// Target is never auto after Load.
+	Target TargetKind `yaml:"target"`
+	// Profile chooses the levels that decide the verdict.
+	Profile Profile `yaml:"profile"`
+	// Templates are the templates to judge, in the order in which they are
+	// judged: by priority, then as written.
+	Templates []Template `yaml:"templates"`
+	Live      Live       `yaml:"live"`
+	Lab       Lab        `yaml:"lab"`
+	Intervals Intervals  `yaml:"intervals"`
+
+	// File is the ginkgo.yml that was read, empty for the built-in defaults.
+	File string `yaml:"-"`
+	// Root is the directory from which relative paths count: the one of File,
+	// else of the module, else the working directory.
+	Root string `yaml:"-"`
+}
+
+// Template is one entry of the inventory.
+type Template struct {
+	// Name is what the API is asked for: alias or template ID.
+	Name string `yaml:"name"`
+	// BuildID is the build that the template is expected to resolve to;
+	// optional.
+	BuildID string `yaml:"build-id,omitempty"`
+	// Priority orders patching and judging: 1 is first. 0 means last.
+	Priority int `yaml:"priority,omitempty"`
+	// Intervals override the run's intervals for this template; zero fields
+	// do not override.
+	Intervals Intervals `yaml:"intervals,omitempty"`
+}
+
+// Live is an E2B deployment. Credentials come from the environment only.
+type Live struct {
+	APIURL     string    `yaml:"api-url,omitempty"     env:"E2B_API_URL"`
+	Domain     string    `yaml:"domain,omitempty"      env:"E2B_DOMAIN"`
+	SandboxURL string    `yaml:"sandbox-url,omitempty" env:"E2B_SANDBOX_URL"`
+	Logs       []LogGlob `yaml:"logs,omitempty"`
+	// Storage is the directory below which template builds lie, one directory
+	// a build; used for patching.
+	Storage string `yaml:"storage,omitempty"`
+	// Caches are the directories that hold copies of builds; used for purging
+	// after a patch.
+	Caches []string `yaml:"caches,omitempty"`
+
+	APIKey      string `yaml:"-" env:"E2B_API_KEY"`
+	AccessToken string `yaml:"-" env:"E2B_ACCESS_TOKEN"`
+}
+
+// LogGlob names the log files of one Nomad task over all its allocations.
+type LogGlob struct {
+	// Dirs is a glob of alloc/logs directories, such as
+	// /opt/nomad/data/alloc/*/alloc/logs.
+	Dirs string `yaml:"dirs"`
+	// Task is the Nomad task: orchestrator, or start upstream.
+	Task string `yaml:"task"`
+}
+
+// Lab is the embedded target.
+type Lab struct {
+	// Cache is where kernels and images are kept; empty means sandproof below
+	// the user's cache directory.
+	Cache string `yaml:"cache,omitempty"`
+	// Envd, when set, is used instead of every recipe's own.
+	Envd string `yaml:"envd,omitempty"`
+	// MaxGuests is how many guests may run side by side.
+	MaxGuests int `yaml:"max-guests,omitempty"`
+	// Recipes are the lab's templates by name.
+	Recipes map[string]Recipe `yaml:"recipes"`
+}
+
+// Recipe says how the lab makes one template.
+type Recipe struct {
+	// RootFS is the path of an ext4 image; where it is set, Flavour, Init and
+	// Envd must not be.
+	RootFS string `yaml:"rootfs,omitempty"`
+	// Flavour is the base root filesystem: busybox.
+	Flavour string `yaml:"flavour,omitempty"`
+	// Init is the init script: "delegated" or "unpatched" for the lab's own
+	// ones, else a path (with a slash).
+	Init string `yaml:"init,omitempty"`
+	// Envd is "stand-in VERSION" for the lab's stand-in, else the path of an
+	// envd binary (with a slash).
+	Envd string `yaml:"envd,omitempty"`
+	// EnvdStderr "discard" throws envd's stderr away in the lab's own init
+	// scripts, as broken wrappers do.
+	EnvdStderr string `yaml:"envd-stderr,omitempty"`
+	// Kernel is the path of a kernel image; empty means the distribution's.
+	Kernel string `yaml:"kernel,omitempty"`
+	// KernelArgs are appended to the lab's own arguments.
+	KernelArgs string `yaml:"kernel-args,omitempty"`
+	MemoryMB   int    `yaml:"memory-mb,omitempty"` // MiB, default 512
+	CPUs       int    `yaml:"cpus,omitempty"`      // default 1
+}
+
+// Intervals are the named waits. Each is a Go duration in ginkgo.yml.
+type Intervals struct {
+	// SandboxTTL is how long the server keeps a sandbox that nobody renews.
+	SandboxTTL time.Duration `yaml:"sandbox-ttl,omitempty"`
+	// Create bounds the create call; it must exceed the server's own 75 s on
+	// a live target.
+	Create time.Duration `yaml:"create,omitempty"`
+	// EnvdReady is how long envd may take to answer after the create call.
+	EnvdReady time.Duration `yaml:"envd-ready,omitempty"`
+	// Command bounds one command or probe run in the guest.
+	Command time.Duration `yaml:"command,omitempty"`
+	// Forwarder is how long the port forwarder may take to appear.
+	Forwarder time.Duration `yaml:"forwarder,omitempty"`
+	// LogQuiet is how long the log must be quiet before its window is closed,
+	// LogCap the longest wait for that.
+	LogQuiet time.Duration `yaml:"log-quiet,omitempty"`
+	LogCap   time.Duration `yaml:"log-cap,omitempty"`
+	// Request bounds one API call other than create.
+	Request time.Duration `yaml:"request,omitempty"`
+	// Destroy bounds the destruction of one sandbox.
+	Destroy time.Duration `yaml:"destroy,omitempty"`
+	// Poll is the pause between two looks at something awaited.
+	Poll time.Duration `yaml:"poll,omitempty"`
+}

@@ -1,0 +1,123 @@
+// Package evidence is the data model of what was seen about one sandbox. It
+// is plain data, versioned JSON: the guest probe prints a part of it, collect
+// gathers the rest, requirement judges it, and an evidence file can be judged
+// again offline.
+//
+// An absent observation is a nil pointer (or a missing key) together with a
+// Problem that says why; it is never a zero value that could be mistaken for
+// a reading.
+package evidence
+
+import (
+	"slices"
+	"time"
+)
+
+// Version is the format of the evidence file. It rises when a field changes
+// its meaning; new fields do not raise it.
+const Version = 1
+
+// Piece names one part of the evidence. A requirement lists the pieces it
+// needs, and collect gathers exactly those.
+type Piece string
+
+// The pieces, in the order in which they can be collected.
+const (
+	PieceAPI       Piece = "api"       // the sandbox was created through the API
+	PieceHealth    Piece = "health"    // envd answered
+	PieceSnapshot  Piece = "snapshot"  // the probe's first snapshot of the guest
+	PiecePlacement Piece = "placement" // where started processes live
+	PieceLog       Piece = "log"       // the closed log window
+)
+
+// Pieces lists every piece in collection order.
+func Pieces() []Piece {
+	return []Piece{PieceAPI, PieceHealth, PieceSnapshot, PiecePlacement, PieceLog}
+}
+
+// Sandbox is everything that was observed about one sandbox.
+type Sandbox struct {
+	Version  int    `json:"version"`
+	Run      string `json:"run"`
+	Target   string `json:"target"`   // "live" or "lab"
+	Template string `json:"template"` // as it was asked for
+	// StandIn is true when the lab's stand-in played envd. Such evidence says
+	// nothing about a cluster.
+	StandIn   bool       `json:"standIn,omitempty"`
+	API       *API       `json:"api,omitempty"`
+	Health    *Health    `json:"health,omitempty"`
+	Snapshot  *Snapshot  `json:"snapshot,omitempty"`
+	Placement *Placement `json:"placement,omitempty"`
+	Log       *Log       `json:"log,omitempty"`
+	Problems  []Problem  `json:"problems,omitempty"`
+}
+
+// Problem says why a piece of evidence is absent or incomplete.
+type Problem struct {
+	Piece Piece       `json:"piece"`
+	Kind  ProblemKind `json:"kind"`
+	// Call is what was tried, on which object.
+	Call string `json:"call"`
+	// Error is what came back, secrets removed.
+	Error string `json:"error"`
+	// Meaning says what the error means and what to do, where that is known.
+	Meaning string    `json:"meaning,omitempty"`
+	At      time.Time `json:"at"`
+}
+
+// ProblemKind tells trouble of the world around the sandbox from trouble
+// inside the guest.
+type ProblemKind string
+
+const (
+	// ProblemInfra is trouble of the API, the network, capacity or the
+	// harness: it says nothing about the template.
+	ProblemInfra ProblemKind = "infra"
+	// ProblemGuest is the guest's own behaviour: a command that cannot start,
+	// an envd that never answers in a guest that runs.
+	ProblemGuest ProblemKind = "guest"
+)
+
+// ProblemOf returns the first problem recorded for a piece, or nil.
+func (s *Sandbox) ProblemOf(piece Piece) *Problem {
+	i := slices.IndexFunc(s.Problems, func(p Problem) bool { return p.Piece == piece })
+	if i < 0 {
+		return nil
+	}
+	return &s.Problems[i]
+}
+
+// API is what the E2B API said about the sandbox.
+type API struct {
+	SandboxID  string `json:"sandboxID"`
+	TemplateID string `json:"templateID"`
+	Alias      string `json:"alias,omitempty"`
+	// EnvdVersion is the API's claim: the version recorded when the build was
+	// made, not what runs in the guest.
+	EnvdVersion string `json:"envdVersion"`
+	// Requested is the harness's clock before the create call, Answered after
+	// it. StartedAt and EndAt are the server's.
+	Requested time.Time  `json:"requested"`
+	Answered  time.Time  `json:"answered"`
+	StartedAt *time.Time `json:"startedAt,omitempty"`
+	EndAt     *time.Time `json:"endAt,omitempty"`
+	CPUCount  int        `json:"cpuCount,omitempty"`
+	MemoryMB  int        `json:"memoryMB,omitempty"`
+	// BuildID is known where the API tells it; BuildWanted where the
+	// configuration names the build that was asked for.
+	BuildID     string `json:"buildID,omitempty"`
+	BuildWanted string `json:"buildWanted,omitempty"`
+	NodeID      string `json:"nodeID,omitempty"`
+}
+
+// Health is how envd answered its health route and its metrics.
+type Health struct {
+	Status int       `json:"status"` // HTTP status of GET /health; 204 is healthy
+	At     time.Time `json:"at"`
+	// AfterMS is the time from the API's answer to the first healthy answer,
+	// in milliseconds.
+	AfterMS int64 `json:"afterMS"`
+	// MemTotal is mem_total of GET /metrics in bytes, 0 where the route does
+	// not tell. It is the very input of envd's own formula.
+	MemTotal uint64 `json:"memTotal,omitempty"`
+}

@@ -1,0 +1,116 @@
+package evidence
+
+import "time"
+
+// Snapshot is the guest at one moment, read by the probe from the kernel's
+// own files. Every text in it comes from the guest and is untrusted.
+type Snapshot struct {
+	ProbeVersion string    `json:"probeVersion"`
+	Taken        time.Time `json:"taken"` // the guest's clock
+	Kernel       Kernel    `json:"kernel"`
+	Boot         Boot      `json:"boot"`
+	// MemTotal is MemTotal of /proc/meminfo in bytes; PageSize is in bytes.
+	MemTotal uint64 `json:"memTotal"`
+	PageSize uint64 `json:"pageSize"`
+	// Mounts are the lines of /proc/self/mountinfo whose file system is
+	// cgroup or cgroup2, or whose mount point lies under /sys/fs/cgroup or is
+	// /sys; raw.
+	Mounts []string `json:"mounts"`
+	Init   Process  `json:"init"`
+	// InitProgram is the file that PID 1 runs: the script where PID 1 is an
+	// interpreter with a script as its argument.
+	InitProgram *Program `json:"initProgram,omitempty"`
+	Envd        *Envd    `json:"envd,omitempty"`
+	Self        Process  `json:"self"`
+	Root        Group    `json:"root"`
+	// Groups are the cgroups that envd promises, by name: user, ptys, socats.
+	// A group that does not exist is here with Exists false.
+	Groups map[string]Group `json:"groups"`
+	// Errors are reads that failed, by what was read.
+	Errors map[string]string `json:"errors,omitempty"`
+}
+
+// Kernel is what the guest's kernel says about itself.
+type Kernel struct {
+	Release string `json:"release"`
+	Machine string `json:"machine"`
+	Cmdline string `json:"cmdline"`
+	// Config holds the options that matter to cgroups (CONFIG_MEMCG and so
+	// on) as /proc/config.gz gives them; nil where the kernel does not offer
+	// its configuration.
+	Config map[string]string `json:"config,omitempty"`
+}
+
+// Boot identifies this boot of the guest.
+type Boot struct {
+	ID            string    `json:"id"`
+	UptimeSeconds float64   `json:"uptimeSeconds"`
+	BootTime      time.Time `json:"bootTime"` // btime of /proc/stat
+}
+
+// Process is one process as /proc shows it.
+type Process struct {
+	PID     int      `json:"pid"`
+	PPID    int      `json:"ppid"`
+	Comm    string   `json:"comm,omitempty"`
+	Exe     string   `json:"exe,omitempty"`
+	Cmdline []string `json:"cmdline,omitempty"`
+	// Cgroup is the raw text of /proc/PID/cgroup.
+	Cgroup string `json:"cgroup"`
+	// OOMScoreAdj and Nice are nil where they could not be read.
+	OOMScoreAdj *int `json:"oomScoreAdj,omitempty"`
+	Nice        *int `json:"nice,omitempty"`
+	// StartTicks is the start time in clock ticks since boot; with PID it
+	// identifies the process within one boot.
+	StartTicks uint64 `json:"startTicks,omitempty"`
+	// Stderr is where descriptor 2 points, as readlink gives it.
+	Stderr string `json:"stderr,omitempty"`
+	// CgroupFDs are the open descriptors that point below the cgroup root.
+	CgroupFDs []string `json:"cgroupFDs,omitempty"`
+	Error     string   `json:"error,omitempty"`
+}
+
+// Envd is the running envd: the parent of the probe, identified by its own
+// binary and not by what the API claims.
+type Envd struct {
+	Process Process `json:"process"`
+	// Version and Commit are what /proc/PID/exe prints for -version and
+	// -commit.
+	Version string `json:"version,omitempty"`
+	Commit  string `json:"commit,omitempty"`
+	SHA256  string `json:"sha256,omitempty"`
+	// CgroupRoot is the directory in which this envd makes its groups: the
+	// value of its -cgroup-root argument, else /sys/fs/cgroup.
+	CgroupRoot string `json:"cgroupRoot"`
+}
+
+// Program is a file by its content.
+type Program struct {
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size"`
+}
+
+// Group is one cgroup directory.
+type Group struct {
+	Path   string `json:"path"`
+	Exists bool   `json:"exists"`
+	// FSMagic is the file system's magic number by statfs; 0x63677270 is
+	// cgroup2. Names and paths prove nothing: a tmpfs holds any file.
+	FSMagic uint64 `json:"fsMagic,omitempty"`
+	// Files are the interface files by name, as they were read. A file that
+	// does not exist is present with its error.
+	Files map[string]File `json:"files,omitempty"`
+	Error string          `json:"error,omitempty"`
+}
+
+// File is one interface file: its text, or why there is none.
+type File struct {
+	Text string `json:"text"`
+	// Errno is the symbolic error ("ENOENT") where the file could not be
+	// read, else empty.
+	Errno string `json:"errno,omitempty"`
+}
+
+// CGroup2Magic is CGROUP2_SUPER_MAGIC of linux/magic.h.
+const CGroup2Magic = 0x63677270
