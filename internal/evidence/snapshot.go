@@ -7,8 +7,11 @@ import "time"
 type Snapshot struct {
 	ProbeVersion string    `json:"probeVersion"`
 	Taken        time.Time `json:"taken"` // the guest's clock
-	Kernel       Kernel    `json:"kernel"`
-	Boot         Boot      `json:"boot"`
+	// Received is the harness's clock when the snapshot arrived; collect sets
+	// it, the probe leaves it zero.
+	Received time.Time `json:"received,omitzero"`
+	Kernel   Kernel    `json:"kernel"`
+	Boot     Boot      `json:"boot"`
 	// MemTotal is MemTotal of /proc/meminfo in bytes; PageSize is in bytes.
 	MemTotal uint64 `json:"memTotal"`
 	PageSize uint64 `json:"pageSize"`

@@ -1,0 +1,66 @@
+# sandproof: the commands are described by `make help`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# What to judge: names of ginkgo.yml or of the deployment, comma-separated.
+TEMPLATES ?=
+# Where sandboxes come from: auto, live or lab.
+TARGET ?=
+# In the lab: an envd version for the stand-in ("stand-in 0.4.3"), or a path.
+ENVD ?=
+# The run's name, which is its directory below runs/.
+RUN ?= $(shell date -u +%Y%m%dT%H%M%SZ)-$(shell echo $$$$)
+# Further flags for ginkgo, such as --label-filter='stage:value'.
+GINKGO_FLAGS ?=
+
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+FUZZTIME ?= 10s
+
+SUITE_FLAGS = -e2e.run=$(RUN) \
+	$(if $(TARGET),-e2e.target=$(TARGET)) \
+	$(if $(TEMPLATES),-e2e.templates=$(TEMPLATES)) \
+	$(if $(ENVD),-e2e.envd="$(ENVD)")
+
+.PHONY: help
+help: ## Show this help.
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: e2e
+e2e: ## Judge the templates: run the suites, show the verdicts, exit with the gate's code (TEMPLATES=, TARGET=, ENVD=, RUN=).
+	@scripts/e2e.sh "$(RUN)" $(GINKGO_FLAGS) -- $(SUITE_FLAGS)
+
+.PHONY: lab-deps
+lab-deps: ## Install what the lab needs through the package manager.
+	@scripts/lab-deps.sh
+
+.PHONY: test
+test: lab-deps ## Run unit, contract and lab integration tests with the race detector.
+	go test -race ./internal/... ./cmd/...
+
+.PHONY: test-short
+test-short: ## Run the tests that need no guest.
+	go test -race -short ./internal/... ./cmd/...
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME each.
+	@scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Run the benchmarks, ready for benchstat.
+	go test -run '^$$' -bench . -benchmem -count 6 ./internal/...
+
+.PHONY: lint
+lint: ## Check style, floors between rooms, formatting and generated files.
+	go vet ./...
+	go mod tidy -diff
+	go run $(GOLANGCI_LINT) run ./...
+
+.PHONY: generate
+generate: ## Make envd's process service anew from its description (needs protoc).
+	protoc -I internal/sandboxapi/envd/processpb \
+		--plugin=protoc-gen-go=<(printf '#!/bin/sh\nexec go tool protoc-gen-go\n') \
+		--go_out=. --go_opt=module=sandproof --connect-go_out=. --connect-go_opt=module=sandproof process.proto
+
+.PHONY: clean
+clean: ## Remove runs; caches stay.
+	rm -rf runs

@@ -1,0 +1,170 @@
+// Package e2e_test is the suites: what `ginkgo run ./e2e` runs. For each
+// template it creates one sandbox, collects evidence on demand, and asks each
+// requirement in a spec of its own.
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	"github.com/onsi/ginkgo/v2/types"
+	. "github.com/onsi/gomega"
+
+	"sandproof/internal/collect"
+	"sandproof/internal/config"
+	"sandproof/internal/fixtures/lab"
+	"sandproof/internal/redact"
+	"sandproof/internal/rundir"
+)
+
+// suite is the state of this process's suite.
+var suite struct {
+	config   config.Config
+	redactor *redact.Redactor
+	// run is the run directory; process 1 makes it, the others open it.
+	run      *rundir.Run
+	recorder *rundir.Recorder
+	target   *target
+}
+
+// TestMain plays the lab when the suite re-executed itself for that.
+func TestMain(m *testing.M) {
+	if os.Getenv(labEnv) != "" {
+		os.Exit(lab.Main(os.Stdin, os.Stdout, os.Stderr)) //nolint:forbidigo // this process is the lab, and its exit code is the lab's
+	}
+	os.Exit(m.Run()) //nolint:forbidigo // TestMain ends with the tests' exit code
+}
+
+// TestE2E settles everything that must be the same in all parallel processes,
+// then hands over to Ginkgo.
+func TestE2E(t *testing.T) {
+	RegisterFailHandler(Fail)
+	cfg, err := loadConfig()
+	if err != nil {
+		t.Fatalf("configuration: %v", err)
+	}
+	suite.config = cfg
+	suite.redactor = redact.New(cfg.Live.APIKey, cfg.Live.AccessToken)
+	suiteConfig, reporterConfig := GinkgoConfiguration()
+	EnforceDefaultTimeoutsWhenUsingContexts()
+	if !suiteConfig.DryRun && GinkgoParallelProcess() == 1 {
+		suite.run, err = createRun(cfg)
+		if err != nil {
+			t.Fatalf("run directory: %v", err)
+		}
+		defeatTestCache(t, suite.run)
+	}
+	endWithParent()
+	RunSpecs(t, "sandproof", suiteConfig, reporterConfig)
+}
+
+// shared is what process 1 tells the others.
+type shared struct {
+	RunDir string
+	Target targetSettings
+}
+
+var _ = SynchronizedBeforeSuite(openRun, joinRun)
+
+// openRun runs in process 1: it opens the target and looks that everything is
+// in place before any spec runs.
+func openRun(ctx SpecContext) []byte {
+	if err := compareWithCatalogue(required, len(suite.config.Templates)); err != nil {
+		giveUp(err)
+	}
+	settings, err := openTarget(ctx)
+	if err != nil {
+		giveUp(err)
+	}
+	data, err := json.Marshal(shared{RunDir: suite.run.Dir, Target: settings})
+	if err != nil {
+		giveUp(fmt.Errorf("tell the other processes of the target: %w", err))
+	}
+	return data
+}
+
+// joinRun runs in every process.
+func joinRun(ctx SpecContext, data []byte) {
+	var told shared
+	Expect(json.Unmarshal(data, &told)).To(Succeed())
+	suite.redactor = redact.New(told.Target.Secrets()...)
+	if suite.run == nil {
+		run, err := rundir.Open(told.RunDir)
+		Expect(err).NotTo(HaveOccurred())
+		suite.run = run
+	}
+	recorder, err := suite.run.Recorder(GinkgoParallelProcess(), suite.redactor)
+	Expect(err).NotTo(HaveOccurred())
+	suite.recorder = recorder
+	DeferCleanup(recorder.Close)
+	suite.target, err = joinTarget(ctx, told.Target)
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(suite.target.leave)
+}
+
+var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
+	if suite.target == nil {
+		return
+	}
+	leaks, err := suite.target.leftovers(ctx, suite.run.Manifest.Run)
+	stopped := stopLab(ctx)
+	if err != nil {
+		problem("the run could not be searched for sandboxes left behind: %v", err)
+	}
+	for _, leak := range leaks {
+		problem("leak: %s", leak)
+	}
+	if stopped != nil {
+		problem("the lab did not stop cleanly: %v", stopped)
+	}
+	if err != nil || len(leaks) > 0 || stopped != nil {
+		Fail("infra: the run did not leave the target as it found it; the run's problems say what is left")
+	}
+})
+
+// A run that executed no requirement proves nothing, and Ginkgo alone would
+// call it a success.
+var _ = ReportAfterSuite("a run without a single spec is red", func(_ SpecContext, report Report) {
+	if suite.run == nil {
+		return
+	}
+	for _, spec := range report.SpecReports {
+		if spec.LeafNodeType == types.NodeTypeIt && !spec.State.Is(types.SpecStateSkipped|types.SpecStatePending) {
+			return
+		}
+	}
+	Fail("no spec was executed: a filter (--label-filter, --focus, --skip) that matches nothing, or trouble before the first spec (see above)")
+})
+
+// giveUp ends the run before its first spec, with one readable sentence that
+// is also recorded.
+func giveUp(err error) {
+	GinkgoHelper()
+	problem("%v", err)
+	Fail(suite.redactor.String(fmt.Sprintf("infra: %v", err)))
+}
+
+// problem records trouble of the run itself.
+func problem(format string, args ...any) {
+	recorder := suite.recorder
+	if recorder == nil {
+		var err error
+		recorder, err = suite.run.Recorder(GinkgoParallelProcess(), suite.redactor)
+		Expect(err).NotTo(HaveOccurred())
+		defer func() { Expect(recorder.Close()).To(Succeed()) }()
+	}
+	Expect(recorder.Record(rundir.Record{Problem: fmt.Sprintf(format, args...)})).To(Succeed())
+}
+
+// collectOptions is what collecting one template's evidence takes.
+func (s *suiteState) collectOptions(template config.Template) collect.Options {
+	return collect.Options{}
+}
+
+var _ = context.Background
+var _ = time.Now

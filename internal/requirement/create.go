@@ -1,0 +1,133 @@
+package requirement
+
+import (
+	"fmt"
+	"strings"
+
+	"sandproof/internal/cgroup2"
+	"sandproof/internal/evidence"
+)
+
+// The requirements of stage create.
+const (
+	CreateGroups ID = "create.groups"
+	CreateDomain ID = "create.domain"
+	CreateThawed ID = "create.thawed"
+	CreateLeaf   ID = "create.leaf"
+)
+
+func createRequirements() []Requirement {
+	const reference = "Linux Documentation/admin-guide/cgroup-v2.rst; e2b-dev/infra c7180fe2c, packages/envd/internal/services/cgroups"
+	return []Requirement{
+		{
+			ID: CreateGroups, Title: "the cgroups user, ptys and socats exist", Stage: StageCreate, Level: LevelCore,
+			Why:       "They are where envd puts commands, terminals and forwarders; without them nothing is kept apart.",
+			Next:      "see whether envd logged why it made no cgroups, and whether it was started with --no-cgroups",
+			Reference: reference, Needs: []evidence.Piece{evidence.PieceSnapshot},
+			judge: eachGroup("exists on cgroup2", func(g evidence.Group) (string, bool, error) {
+				switch {
+				case !g.Exists && g.Error != "":
+					return "", false, fmt.Errorf("%s: %s", g.Path, g.Error)
+				case !g.Exists:
+					return "does not exist", false, nil
+				case g.FSMagic != evidence.CGroup2Magic:
+					return fmt.Sprintf("exists on file system 0x%x", g.FSMagic), false, nil
+				}
+				return "exists on cgroup2", true, nil
+			}),
+		},
+		{
+			ID: CreateDomain, Title: "the cgroups are domain cgroups", Stage: StageCreate, Level: LevelCore,
+			Why:       "A threaded cgroup cannot hold memory limits, and an invalid domain takes no process.",
+			Next:      "find what wrote cgroup.type, or enabled a controller on a populated parent of these cgroups",
+			Reference: reference, Needs: []evidence.Piece{evidence.PieceSnapshot},
+			judge: eachGroup("cgroup.type domain", func(g evidence.Group) (string, bool, error) {
+				text, err := textOf(g, "cgroup.type")
+				return "cgroup.type " + text, text == "domain", err
+			}),
+		},
+		{
+			ID: CreateThawed, Title: "the cgroups are not frozen", Stage: StageCreate, Level: LevelCore,
+			Why:       "Whatever envd starts in a frozen cgroup hangs, and envd with it.",
+			Next:      "write 0 into cgroup.freeze of the cgroup and find who froze it; an interrupted pause can",
+			Reference: reference, Needs: []evidence.Piece{evidence.PieceSnapshot},
+			judge: eachGroup("cgroup.freeze 0, frozen 0", func(g evidence.Group) (string, bool, error) {
+				freeze, err := textOf(g, "cgroup.freeze")
+				if err != nil {
+					return "", false, err
+				}
+				text, err := textOf(g, "cgroup.events")
+				if err != nil {
+					return "", false, err
+				}
+				events, err := cgroup2.ParseFlatKeyed(text)
+				if err != nil {
+					return "", false, fmt.Errorf("%s/cgroup.events: %w", g.Path, err)
+				}
+				frozen, known := events["frozen"]
+				if !known {
+					return "", false, fmt.Errorf("%s/cgroup.events does not tell whether it is frozen", g.Path)
+				}
+				return fmt.Sprintf("cgroup.freeze %s, frozen %d", freeze, frozen), freeze == "0" && frozen == 0, nil
+			}),
+		},
+		{
+			ID: CreateLeaf, Title: "the cgroups enable nothing below themselves", Stage: StageCreate, Level: LevelCore,
+			Why: "A cgroup that enables a domain controller for its children takes no process: every command would fail " +
+				"with \"device or resource busy\".",
+			Next:      "remove the lines that write cgroup.subtree_control of user, ptys or socats; only the root's is needed",
+			Reference: reference + "; No Internal Process Constraint", Needs: []evidence.Piece{evidence.PieceSnapshot},
+			judge: eachGroup("cgroup.subtree_control empty", func(g evidence.Group) (string, bool, error) {
+				list, err := controllerList(g, "cgroup.subtree_control")
+				return "cgroup.subtree_control " + quoted(list), len(list) == 0, err
+			}),
+		},
+	}
+}
+
+// eachGroup makes a judge out of a look at one group: what it shows, whether
+// that is right, or why it cannot be told. All three groups must be right; a
+// group that does not exist has nothing right about it.
+func eachGroup(wanted string, look func(evidence.Group) (shown string, right bool, err error)) func(*subject) Outcome {
+	return func(c *subject) Outcome {
+		if c.promise.unknown != "" {
+			return unproven("what this envd promises is not known: %s", c.promise.unknown)
+		}
+		if c.promise.none() {
+			return notApplicable("envd %s makes no cgroups", c.Snapshot.Envd.Version)
+		}
+		var read, wrong []string
+		for _, name := range groupNames() {
+			group, seen := c.Snapshot.Groups[name]
+			if !seen {
+				return unproven("the snapshot does not hold the cgroup %s", name)
+			}
+			if !group.Exists && group.Error == "" {
+				read = append(read, name+": does not exist")
+				wrong = append(wrong, name)
+				continue
+			}
+			shown, right, err := look(group)
+			if err != nil {
+				return unproven("%v", err)
+			}
+			read = append(read, name+": "+shown)
+			if !right {
+				wrong = append(wrong, name)
+			}
+		}
+		if len(wrong) > 0 {
+			return fail(strings.Join(read, "; "), "each: "+wanted, "wrong in %s: wanted %s", words(wrong), wanted)
+		}
+		return pass(strings.Join(read, "; "), "each: "+wanted, "right in user, ptys and socats: %s", wanted)
+	}
+}
+
+// textOf returns an interface file's trimmed text, or why there is none.
+func textOf(g evidence.Group, name string) (string, error) {
+	f, where := file(g, name)
+	if f.Errno != "" {
+		return "", fmt.Errorf("%s could not be read (%s)", where, f.Errno)
+	}
+	return strings.TrimSpace(f.Text), nil
+}

@@ -1,0 +1,84 @@
+package requirement
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"sandproof/internal/evidence"
+)
+
+// The requirements of stage place.
+const (
+	PlaceCommand    ID = "place.command"
+	PlaceChild      ID = "place.child"
+	PlaceGrandchild ID = "place.grandchild"
+	PlacePTY        ID = "place.pty"
+	PlaceForwarder  ID = "place.forwarder"
+)
+
+func placeRequirements() []Requirement {
+	return []Requirement{
+		place(PlaceCommand, "a command", "user", func(p *evidence.Placement) *evidence.Placed { return p.Command }),
+		place(PlaceChild, "a command's child", "user", func(p *evidence.Placement) *evidence.Placed { return p.Child }),
+		place(PlaceGrandchild, "a daemonised grandchild", "user", func(p *evidence.Placement) *evidence.Placed { return p.Grandchild }),
+		place(PlacePTY, "a terminal", "ptys", func(p *evidence.Placement) *evidence.Placed { return p.PTY }),
+		place(PlaceForwarder, "the port forwarder", "socats", func(p *evidence.Placement) *evidence.Placed { return p.Forwarder }),
+	}
+}
+
+func place(id ID, what, group string, pick func(*evidence.Placement) *evidence.Placed) Requirement {
+	return Requirement{
+		ID: id, Title: what + " runs in the cgroup " + group, Stage: StagePlace, Level: LevelCore,
+		Why:  "Limits on a cgroup bind only the processes in it; right files with the processes elsewhere limit nobody.",
+		Next: "see the first failing stage; where all before it hold, compare envd's log and its command line for why it starts processes elsewhere",
+		Reference: "e2b-dev/infra c7180fe2c, packages/envd/internal/services/process/handler and internal/port; " +
+			"clone3(2) CLONE_INTO_CGROUP; cgroups(7) /proc/PID/cgroup",
+		Needs: []evidence.Piece{evidence.PieceSnapshot, evidence.PiecePlacement},
+		judge: func(c *subject) Outcome { return judgePlace(c, what, group, pick(c.Placement)) },
+	}
+}
+
+func judgePlace(c *subject, what, group string, placed *evidence.Placed) Outcome {
+	if c.promise.unknown != "" {
+		return unproven("what this envd promises is not known: %s", c.promise.unknown)
+	}
+	if c.promise.none() {
+		return notApplicable("envd %s places nothing", c.Snapshot.Envd.Version)
+	}
+	switch {
+	case placed == nil:
+		return unproven("%s was not tried", what)
+	case placed.Infra:
+		return Outcome{Result: Infra, Reason: fmt.Sprintf("%s could not be started: %s", what, placed.Error)}
+	case placed.Process == nil:
+		return unproven("%s was not seen: %s", what, placed.Error)
+	}
+	where, err := whereIs(*placed.Process)
+	if err != nil {
+		return unproven("%v", err)
+	}
+	read := fmt.Sprintf("/proc/%d/cgroup: 0::%s", placed.Process.PID, where)
+	want, err := groupPath(c.Snapshot, group)
+	if err != nil {
+		return unproven("%v", err)
+	}
+	wanted := "0::" + want
+	if where != want {
+		return fail(read, wanted, "%s runs in %s and not in %s, so the limits there do not bind it", what, where, want)
+	}
+	if !onCgroup2(c.Sandbox) {
+		return fail(read, wanted, "%s claims %s, and %s is no cgroup2 mount", what, where, c.Snapshot.Root.Path)
+	}
+	return pass(read, wanted, "%s runs in %s", what, where)
+}
+
+// groupPath is a group's path within the v2 hierarchy: envd's cgroup root
+// without the mount point above it, and the group's name.
+func groupPath(s *evidence.Snapshot, group string) (string, error) {
+	mount, err := mountAt(s.Mounts, s.Root.Path)
+	if err != nil {
+		return "", err
+	}
+	return path.Join("/", strings.TrimPrefix(s.Root.Path, mount.Point), group), nil
+}

@@ -1,0 +1,241 @@
+// Package requirement is the catalogue of what must hold in an isolated
+// sandbox, and the judges: pure functions from evidence to outcome. It talks
+// to nothing and nobody.
+package requirement
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"sandproof/internal/config"
+	"sandproof/internal/evidence"
+)
+
+// ID names a requirement for ever: it is never reused for another meaning.
+type ID string
+
+// Stage is where in the life of a sandbox a requirement belongs.
+type Stage string
+
+// The stages, in the order in which things can break.
+const (
+	StageImage     Stage = "image"
+	StageBoot      Stage = "boot"
+	StageMount     Stage = "mount"
+	StageOffer     Stage = "offer"
+	StageEnable    Stage = "enable"
+	StageCreate    Stage = "create"
+	StageValue     Stage = "value"
+	StageKeep      Stage = "keep"
+	StagePlace     Stage = "place"
+	StageBite      Stage = "bite"
+	StageProtect   Stage = "protect"
+	StageLog       Stage = "log"
+	StageLifecycle Stage = "lifecycle"
+)
+
+// Stages lists all stages in their order.
+func Stages() []Stage {
+	return []Stage{
+		StageImage, StageBoot, StageMount, StageOffer, StageEnable, StageCreate, StageValue,
+		StageKeep, StagePlace, StageBite, StageProtect, StageLog, StageLifecycle,
+	}
+}
+
+// Level says how much a requirement weighs.
+type Level string
+
+// The levels. Core decides a verdict; extended is a note on it, unless the
+// profile is extended; advisory never decides.
+const (
+	LevelCore     Level = "core"
+	LevelExtended Level = "extended"
+	LevelAdvisory Level = "advisory"
+)
+
+// Result is the one-word outcome of one requirement.
+type Result string
+
+// The results.
+const (
+	Pass          Result = "pass"
+	Fail          Result = "fail"
+	Unproven      Result = "unproven"       // evidence missing, or its channel not shown to be alive
+	Inert         Result = "inert"          // set, but cannot act on this kernel
+	NotApplicable Result = "not-applicable" // nothing of the kind is promised here
+	Infra         Result = "infra"          // trouble of API, capacity, network or harness
+)
+
+// Green tells whether a result is no reason to worry: pass, inert and
+// not-applicable.
+func (r Result) Green() bool {
+	switch r {
+	case Pass, Inert, NotApplicable:
+		return true
+	case Fail, Unproven, Infra:
+		return false
+	}
+	return false
+}
+
+// Requirement is one thing that must hold.
+type Requirement struct {
+	ID    ID
+	Title string
+	Stage Stage
+	Level Level
+	// Why says what goes wrong for people when it does not hold.
+	Why string
+	// Next says what to do when it does not hold.
+	Next string
+	// Reference is the public source of the promise.
+	Reference string
+	// Needs are the pieces of evidence without which nothing can be judged.
+	Needs []evidence.Piece
+
+	judge func(c *subject) Outcome
+}
+
+// Outcome is what came of one requirement for one sandbox.
+type Outcome struct {
+	Requirement ID     `json:"requirement"`
+	Result      Result `json:"result"`
+	// Reason is one sentence for a person.
+	Reason string `json:"reason"`
+	// Read is what was observed and Wanted what the promise is, as parsed
+	// values with their file.
+	Read   string `json:"read,omitempty"`
+	Wanted string `json:"wanted,omitempty"`
+	// Next overrides the requirement's own next step where the judge knows
+	// better.
+	Next string `json:"next,omitempty"`
+}
+
+// subject is what a judge sees: the evidence, and what was derived from it
+// once.
+type subject struct {
+	*evidence.Sandbox
+	promise promise
+}
+
+// All returns the whole catalogue, in stage order.
+func All() []Requirement {
+	return slices.Concat(
+		bootRequirements(), mountRequirements(), offerRequirements(), enableRequirements(),
+		createRequirements(), valueRequirements(), placeRequirements(), logRequirements(),
+	)
+}
+
+// Lookup returns the requirement of an ID.
+func Lookup(id ID) (Requirement, bool) {
+	all := All()
+	i := slices.IndexFunc(all, func(r Requirement) bool { return r.ID == id })
+	if i < 0 {
+		return Requirement{}, false
+	}
+	return all[i], true
+}
+
+// Decides tells whether the requirement decides the verdict under a profile.
+func (r Requirement) Decides(profile config.Profile) bool {
+	switch profile {
+	case config.ProfileExtended:
+		return r.Level != LevelAdvisory
+	case config.ProfileGate:
+		return r.Level == LevelCore
+	case config.ProfileCore:
+		return r.Level == LevelCore && r.Stage != StageBite && r.Stage != StageLifecycle
+	}
+	return r.Level == LevelCore
+}
+
+// Judge turns evidence into the requirement's outcome. Evidence that is
+// missing is never a pass: it is infra where the world around the sandbox
+// failed, else unproven.
+func (r Requirement) Judge(s *evidence.Sandbox) Outcome {
+	for _, piece := range r.Needs {
+		if present(s, piece) {
+			continue
+		}
+		return r.stamp(missing(s, piece))
+	}
+	return r.stamp(r.judge(&subject{Sandbox: s, promise: promiseOf(s)}))
+}
+
+func (r Requirement) stamp(o Outcome) Outcome {
+	o.Requirement = r.ID
+	if o.Next == "" && !o.Result.Green() {
+		o.Next = r.Next
+	}
+	return o
+}
+
+func present(s *evidence.Sandbox, piece evidence.Piece) bool {
+	switch piece {
+	case evidence.PieceAPI:
+		return s.API != nil
+	case evidence.PieceHealth:
+		return s.Health != nil
+	case evidence.PieceSnapshot:
+		return s.Snapshot != nil
+	case evidence.PiecePlacement:
+		return s.Placement != nil
+	case evidence.PieceLog:
+		return s.Log != nil
+	}
+	return false
+}
+
+// missing explains the absence of a piece, by its own problem or by the first
+// earlier one: without a sandbox there is no snapshot.
+func missing(s *evidence.Sandbox, piece evidence.Piece) Outcome {
+	for _, earlier := range evidence.Pieces() {
+		problem := s.ProblemOf(earlier)
+		if problem != nil {
+			return ofProblem(problem)
+		}
+		if earlier == piece {
+			break
+		}
+	}
+	return unproven("there is no %s evidence and no record of why", piece)
+}
+
+func ofProblem(p *evidence.Problem) Outcome {
+	reason := fmt.Sprintf("%s: %s", p.Call, p.Error)
+	if p.Meaning != "" {
+		reason += "; " + p.Meaning
+	}
+	if p.Kind == evidence.ProblemInfra {
+		return Outcome{
+			Result: Infra, Reason: reason,
+			Next: "mend the way to the sandbox and run again; this says nothing about the template",
+		}
+	}
+	return Outcome{Result: Unproven, Reason: reason}
+}
+
+func pass(read, wanted, reason string, args ...any) Outcome {
+	return Outcome{Result: Pass, Reason: fmt.Sprintf(reason, args...), Read: read, Wanted: wanted}
+}
+
+func fail(read, wanted, reason string, args ...any) Outcome {
+	return Outcome{Result: Fail, Reason: fmt.Sprintf(reason, args...), Read: read, Wanted: wanted}
+}
+
+func unproven(reason string, args ...any) Outcome {
+	return Outcome{Result: Unproven, Reason: fmt.Sprintf(reason, args...)}
+}
+
+func notApplicable(reason string, args ...any) Outcome {
+	return Outcome{Result: NotApplicable, Reason: fmt.Sprintf(reason, args...)}
+}
+
+// words joins names for a sentence: "cpu and memory".
+func words(names []string) string {
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+}

@@ -1,0 +1,176 @@
+package requirement
+
+import (
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"sandproof/internal/cgroup2"
+	"sandproof/internal/evidence"
+)
+
+// The requirements of stage value: one for each property that some generation
+// of envd sets.
+const (
+	ValueUserCPUWeight   ID = "value.user.cpu-weight"
+	ValueUserMemoryHigh  ID = "value.user.memory-high"
+	ValueUserMemoryMax   ID = "value.user.memory-max"
+	ValueUserIOWeight    ID = "value.user.io-weight"
+	ValuePtysCPUWeight   ID = "value.ptys.cpu-weight"
+	ValuePtysMemoryHigh  ID = "value.ptys.memory-high"
+	ValuePtysMemoryMax   ID = "value.ptys.memory-max"
+	ValuePtysIOWeight    ID = "value.ptys.io-weight"
+	ValueSocatsCPUWeight ID = "value.socats.cpu-weight"
+	ValueSocatsMemoryMin ID = "value.socats.memory-min"
+	ValueSocatsMemoryLow ID = "value.socats.memory-low"
+	ValueSocatsIOWeight  ID = "value.socats.io-weight"
+)
+
+func valueRequirements() []Requirement {
+	return []Requirement{
+		value(ValueUserCPUWeight, "user", "cpu.weight", LevelCore, whyCPU),
+		value(ValueUserMemoryHigh, "user", "memory.high", LevelCore, whyHigh),
+		value(ValueUserMemoryMax, "user", "memory.max", LevelCore, whyMax),
+		value(ValueUserIOWeight, "user", "io.weight", LevelExtended, whyIO),
+		value(ValuePtysCPUWeight, "ptys", "cpu.weight", LevelCore, whyCPU),
+		value(ValuePtysMemoryHigh, "ptys", "memory.high", LevelCore, whyHigh),
+		value(ValuePtysMemoryMax, "ptys", "memory.max", LevelCore, whyMax),
+		value(ValuePtysIOWeight, "ptys", "io.weight", LevelExtended, whyIO),
+		value(ValueSocatsCPUWeight, "socats", "cpu.weight", LevelCore, whyCPU),
+		value(ValueSocatsMemoryMin, "socats", "memory.min", LevelCore, whyProtect),
+		value(ValueSocatsMemoryLow, "socats", "memory.low", LevelCore, whyProtect),
+		value(ValueSocatsIOWeight, "socats", "io.weight", LevelExtended, whyIO),
+	}
+}
+
+const (
+	whyCPU     = "Without its weight a busy command starves the terminal and the forwarded ports."
+	whyHigh    = "Without memory.high nothing slows a process that eats the guest's memory."
+	whyMax     = "Without memory.max a process can drive the whole guest, envd included, out of memory."
+	whyProtect = "Without its protection the forwarder is reclaimed first when memory is short, and ports stop answering."
+	whyIO      = "Without its weight heavy disk use of commands delays terminals and forwarded ports."
+)
+
+func value(id ID, group, property string, level Level, why string) Requirement {
+	return Requirement{
+		ID: id, Title: fmt.Sprintf("%s of %s is exactly what envd sets", property, group), Stage: StageValue, Level: level,
+		Why: why,
+		Next: "see stage enable first; where the file exists with another value, find what wrote it: " +
+			"an init that makes the cgroups itself, or controllers enabled after envd had started",
+		Reference: "e2b-dev/infra c7180fe2c, baeb9772d, f4bd1b24b: packages/envd/main.go, createCgroupManager",
+		Needs:     []evidence.Piece{evidence.PieceSnapshot},
+		judge:     func(c *subject) Outcome { return judgeValue(c, group, property) },
+	}
+}
+
+func judgeValue(c *subject, groupName, property string) Outcome {
+	if c.promise.unknown != "" {
+		return unproven("what this envd promises is not known: %s", c.promise.unknown)
+	}
+	formula, some, all := c.promise.wants(groupName, property)
+	if !some {
+		return notApplicable("envd %s (generation %s) sets no %s in %s", c.Snapshot.Envd.Version, c.promise.name(), property, groupName)
+	}
+	if formula.Limit && (c.Snapshot.MemTotal == 0 || c.Snapshot.PageSize == 0) {
+		return unproven("the guest's MemTotal or page size was not read, so the limit cannot be computed")
+	}
+	group, seen := c.Snapshot.Groups[groupName]
+	if !seen {
+		return unproven("the snapshot does not hold the cgroup %s", groupName)
+	}
+	want := formula.Value(c.Snapshot.MemTotal, c.Snapshot.PageSize)
+	wanted := wantedText(property, formula, want, c.Snapshot)
+	where := path.Join(group.Path, property)
+
+	if !onCgroup2(c.Sandbox) || (group.Exists && group.FSMagic != evidence.CGroup2Magic) {
+		return fail(fmt.Sprintf("file system 0x%x", group.FSMagic), wanted,
+			"%s is not on cgroup2, so whatever it reads limits nothing", where)
+	}
+	if !group.Exists {
+		if group.Error != "" {
+			return unproven("%s: %s", group.Path, group.Error)
+		}
+		return fail("no cgroup "+group.Path, wanted, "the cgroup %s does not exist, so it has no %s", groupName, property)
+	}
+	f, _ := file(group, property)
+	if f.Errno == "ENOENT" {
+		return judgeAbsent(c, where, property, wanted)
+	}
+	if f.Errno != "" {
+		return unproven("%s could not be read (%s)", where, f.Errno)
+	}
+	got, shown, err := parseValue(property, f.Text)
+	if err != nil {
+		return unproven("%s: %v", where, err)
+	}
+	read := where + ": " + shown
+	if !got.Max && got.Number == want {
+		return judgeInert(c, property, read, wanted)
+	}
+	if !all {
+		return notApplicable("%s reads %s: envd %s may or may not set it, its version string does not tell", where, shown, c.Snapshot.Envd.Version)
+	}
+	return fail(read, wanted, "%s reads %s, and envd %s sets %s", where, shown, c.Snapshot.Envd.Version, wanted)
+}
+
+// judgeAbsent explains a missing interface file: the controller is not
+// enabled, or the kernel has no such file though it is.
+func judgeAbsent(c *subject, where, property, wanted string) Outcome {
+	controller, _, _ := strings.Cut(property, ".")
+	on, err := enabled(c.Sandbox)
+	if err != nil {
+		return unproven("%s does not exist, and %v", where, err)
+	}
+	if has(on, controller) {
+		if property == "io.weight" {
+			return notApplicable("%s does not exist although io is enabled: this kernel has no io cost controller (CONFIG_BLK_CGROUP_IOCOST)", where)
+		}
+		return fail("no file "+where, wanted, "%s does not exist although %s is enabled in the root", where, controller)
+	}
+	return fail("no file "+where, wanted, "%s does not exist, because the %s controller is not enabled", where, controller)
+}
+
+// judgeInert tells a value that is set and acts from one that is set and
+// cannot: io.weight does nothing until the root's io.cost.qos enables it for
+// a device.
+func judgeInert(c *subject, property, read, wanted string) Outcome {
+	if property == "io.weight" {
+		qos, where := file(c.Snapshot.Root, "io.cost.qos")
+		switch {
+		case qos.Errno == "ENOENT":
+			return Outcome{Result: Inert, Read: read, Wanted: wanted, Reason: "the value is set, and this kernel has no io.cost.qos to make it act"}
+		case qos.Errno != "":
+			return unproven("%s could not be read (%s), so it is open whether io.weight acts", where, qos.Errno)
+		case !strings.Contains(qos.Text, "enable=1"):
+			return Outcome{Result: Inert, Read: read, Wanted: wanted, Reason: "the value is set, and cannot act: io.cost.qos enables it for no device"}
+		}
+	}
+	return pass(read, wanted, "reads exactly what envd sets")
+}
+
+// parseValue reads an interface file's value and shows it as the file has it.
+func parseValue(property, text string) (cgroup2.Value, string, error) {
+	if property == "io.weight" {
+		n, err := cgroup2.ParseIOWeight(text)
+		if err != nil {
+			return cgroup2.Value{}, "", err
+		}
+		return cgroup2.Value{Number: n.Default}, "default " + strconv.FormatUint(n.Default, 10), nil
+	}
+	v, err := cgroup2.ParseValue(text)
+	if err != nil {
+		return cgroup2.Value{}, "", err
+	}
+	return v, v.String(), nil
+}
+
+func wantedText(property string, f Formula, want uint64, s *evidence.Snapshot) string {
+	switch {
+	case f.Limit:
+		return fmt.Sprintf("%d bytes (MemTotal %d less min(1/8, 128 MiB), rounded down to a page of %d)", want, s.MemTotal, s.PageSize)
+	case property == "io.weight":
+		return "default " + strconv.FormatUint(want, 10)
+	}
+	return strconv.FormatUint(want, 10)
+}

@@ -1,0 +1,209 @@
+// Package verdict turns outcomes into one honest verdict per template and one
+// exit code per run, and renders them.
+package verdict
+
+import (
+	"fmt"
+	"slices"
+
+	"sandproof/internal/config"
+	"sandproof/internal/requirement"
+)
+
+// Word is the verdict in one word.
+type Word string
+
+// The verdicts.
+const (
+	Isolated      Word = "isolated"
+	Partial       Word = "partial"
+	NotIsolated   Word = "not-isolated"
+	Unproven      Word = "unproven"
+	NotApplicable Word = "not-applicable"
+)
+
+// Verdict is the judgement of one template.
+type Verdict struct {
+	Template string `json:"template"`
+	Target   string `json:"target"`
+	Word     Word   `json:"verdict"`
+	// Stage is the first stage that broke, empty where none did.
+	Stage requirement.Stage `json:"stage,omitempty"`
+	// Requirement is the one whose outcome decided.
+	Requirement requirement.ID `json:"requirement,omitempty"`
+	// Reason is one sentence, Next what to do.
+	Reason string `json:"reason"`
+	Next   string `json:"next,omitempty"`
+	// Infra is true when an unproven verdict is the world's fault and not the
+	// template's.
+	Infra bool `json:"infra,omitempty"`
+	// StandIn is true when the lab's stand-in played envd.
+	StandIn bool `json:"standIn,omitempty"`
+	// Envd is the running envd's version, Generation its generation; empty
+	// where they were not seen.
+	Envd       string `json:"envd,omitempty"`
+	Generation string `json:"generation,omitempty"`
+	// Notes are failed requirements that do not decide.
+	Notes []string `json:"notes,omitempty"`
+	// Stages holds the worst result of each stage that has outcomes.
+	Stages map[requirement.Stage]requirement.Result `json:"stages"`
+}
+
+// Input is what a verdict is made from.
+type Input struct {
+	Template string
+	Target   string
+	Profile  config.Profile
+	// Outcomes are those that were recorded, at most one for a requirement.
+	Outcomes []requirement.Outcome
+	// Reproduce is the command that looks at this template again.
+	Reproduce  string
+	StandIn    bool
+	Envd       string
+	Generation string
+}
+
+// Of gives the verdict, by the first rule that matches: no cgroup support at
+// all, a failed core requirement, one that is unproven or was not executed,
+// else isolated.
+func Of(in Input) Verdict {
+	v := Verdict{
+		Template: in.Template, Target: in.Target, StandIn: in.StandIn, Envd: in.Envd, Generation: in.Generation,
+		Stages: worstByStage(in.Outcomes),
+	}
+	byID := map[requirement.ID]requirement.Outcome{}
+	for _, o := range in.Outcomes {
+		byID[o.Requirement] = o
+	}
+	if known, seen := byID[requirement.BootEnvdKnown]; seen && known.Result == requirement.NotApplicable {
+		return v.because(NotApplicable, requirement.StageCreate, known, in.Reproduce)
+	}
+
+	var failed, open *requirement.Outcome
+	var stageOf = map[requirement.ID]requirement.Stage{}
+	for _, r := range requirement.All() {
+		stageOf[r.ID] = r.Stage
+		o, seen := byID[r.ID]
+		if !r.Decides(in.Profile) {
+			if seen && o.Result == requirement.Fail {
+				v.Notes = append(v.Notes, fmt.Sprintf("%s: %s", r.ID, o.Reason))
+			}
+			continue
+		}
+		if !seen {
+			o = requirement.Outcome{
+				Requirement: r.ID, Result: requirement.Unproven,
+				Reason: fmt.Sprintf("%s was not executed: it was filtered out, or the run ended before it", r.ID),
+			}
+		}
+		switch o.Result {
+		case requirement.Fail:
+			if failed == nil {
+				failed = &o
+			}
+		case requirement.Infra:
+			// Trouble of the world explains an unproven verdict better than
+			// what was unproven for the lack of it.
+			if open == nil || open.Result != requirement.Infra {
+				open = &o
+			}
+		case requirement.Unproven:
+			if open == nil {
+				open = &o
+			}
+		case requirement.Pass, requirement.Inert, requirement.NotApplicable:
+		}
+	}
+	switch {
+	case failed != nil && bindsSomething(byID):
+		return v.because(Partial, stageOf[failed.Requirement], *failed, in.Reproduce)
+	case failed != nil:
+		return v.because(NotIsolated, stageOf[failed.Requirement], *failed, in.Reproduce)
+	case open != nil:
+		v.Infra = open.Result == requirement.Infra
+		return v.because(Unproven, stageOf[open.Requirement], *open, in.Reproduce)
+	}
+	v.Word = Isolated
+	v.Reason = "every promised limit is in force and every process is in its cgroup"
+	return v
+}
+
+func (v Verdict) because(word Word, stage requirement.Stage, o requirement.Outcome, reproduce string) Verdict {
+	v.Word, v.Stage, v.Requirement, v.Reason = word, stage, o.Requirement, o.Reason
+	v.Next = o.Next
+	if reproduce != "" {
+		if v.Next != "" {
+			v.Next += "; then run: "
+		}
+		v.Next += reproduce
+	}
+	return v
+}
+
+// bindsSomething tells partial from not-isolated: a command really runs in
+// /user, and at least one promised CPU or memory limit is in force there.
+func bindsSomething(byID map[requirement.ID]requirement.Outcome) bool {
+	if byID[requirement.PlaceCommand].Result != requirement.Pass {
+		return false
+	}
+	inForce := []requirement.ID{requirement.ValueUserCPUWeight, requirement.ValueUserMemoryHigh, requirement.ValueUserMemoryMax}
+	return slices.ContainsFunc(inForce, func(id requirement.ID) bool { return byID[id].Result == requirement.Pass })
+}
+
+// severity orders results for the matrix, worst last.
+var severity = []requirement.Result{
+	requirement.NotApplicable, requirement.Pass, requirement.Inert, requirement.Unproven, requirement.Infra, requirement.Fail,
+}
+
+func worstByStage(outcomes []requirement.Outcome) map[requirement.Stage]requirement.Result {
+	worst := map[requirement.Stage]requirement.Result{}
+	for _, o := range outcomes {
+		r, known := requirement.Lookup(o.Requirement)
+		if !known || r.Level != requirement.LevelCore {
+			continue
+		}
+		if have, seen := worst[r.Stage]; !seen || slices.Index(severity, o.Result) > slices.Index(severity, have) {
+			worst[r.Stage] = o.Result
+		}
+	}
+	return worst
+}
+
+// The gate's exit codes.
+const (
+	ExitIsolated    = 0
+	ExitNotIsolated = 1
+	ExitUnproven    = 2
+	ExitInfra       = 3
+)
+
+// Exit is the gate's exit code: the worst over all verdicts and the run's own
+// problems, in the order 1, 3, 2, 0. No verdict at all is a harness error.
+func Exit(verdicts []Verdict, problems []string) int {
+	worst := ExitIsolated
+	if len(problems) > 0 || len(verdicts) == 0 {
+		worst = ExitInfra
+	}
+	order := []int{ExitIsolated, ExitUnproven, ExitInfra, ExitNotIsolated}
+	for _, v := range verdicts {
+		if code := v.exit(); slices.Index(order, code) > slices.Index(order, worst) {
+			worst = code
+		}
+	}
+	return worst
+}
+
+func (v Verdict) exit() int {
+	switch v.Word {
+	case Isolated:
+		return ExitIsolated
+	case Partial, NotIsolated, NotApplicable:
+		return ExitNotIsolated
+	case Unproven:
+		if v.Infra {
+			return ExitInfra
+		}
+		return ExitUnproven
+	}
+	return ExitInfra
+}
