@@ -1,0 +1,285 @@
+// Package sandboxapi speaks E2B's REST API over net/http: the calls that the
+// harness needs, the types on the wire, and errors that say what a caller can
+// do about them. It also knows how a sandbox's own ports are reached.
+//
+// Source: e2b-dev/infra spec/openapi.yml, and the measured behaviour of its
+// server at 54693ff35.
+package sandboxapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// Options configure a client.
+type Options struct {
+	// APIURL is the API's base URL; empty means https://api.<Domain>.
+	APIURL string
+	// Domain is the deployment's domain, used where URLs are not given.
+	Domain string
+	// SandboxURL is one base URL for all sandboxes, which are then told apart
+	// by headers; empty means https://<port>-<id>.<Domain>.
+	SandboxURL string
+	APIKey     string
+	UserAgent  string
+	// CreateTimeout bounds a create call, RequestTimeout every other one. The
+	// server's own bound is 75 s (e2b-dev/infra packages/api/main.go), so a
+	// create should be given more.
+	CreateTimeout, RequestTimeout time.Duration
+}
+
+// Client is safe for concurrent use.
+type Client struct {
+	options Options
+	base    *url.URL
+	http    *http.Client
+	// retry makes the pauses between attempts; tests make them short.
+	retry func() backoff.BackOff
+}
+
+// How often and how long a GET or DELETE is tried.
+const (
+	maxTries   = 5
+	maxElapsed = 40 * time.Second
+)
+
+// maxBody bounds an answer, in bytes: 100 sandboxes with their metadata are
+// far below it.
+const maxBody = 16 << 20
+
+// New makes a client.
+func New(options Options) (*Client, error) {
+	if options.APIKey == "" {
+		return nil, errors.New("no API key: set E2B_API_KEY")
+	}
+	text := options.APIURL
+	if text == "" {
+		if options.Domain == "" {
+			return nil, errors.New("neither an API URL nor a domain: set E2B_API_URL or E2B_DOMAIN")
+		}
+		text = "https://api." + options.Domain
+	}
+	base, err := url.Parse(text)
+	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
+		return nil, fmt.Errorf("API URL %q: want http(s)://host[:port]", text)
+	}
+	if options.CreateTimeout <= 0 || options.RequestTimeout <= 0 {
+		return nil, errors.New("BUG: a client without time-outs")
+	}
+	return &Client{
+		options: options, base: base,
+		http:  &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		retry: func() backoff.BackOff { return backoff.NewExponentialBackOff() },
+	}, nil
+}
+
+// Create creates a sandbox. It is tried once: a create that failed may have
+// had effects, and a blind second one leaves a sandbox behind.
+func (c *Client) Create(ctx context.Context, request NewSandbox) (Sandbox, error) {
+	op := "create a sandbox of template " + request.TemplateID
+	ctx, cancel := context.WithTimeout(ctx, c.options.CreateTimeout)
+	defer cancel()
+	var sandbox Sandbox
+	_, err := c.once(ctx, op, http.MethodPost, "/sandboxes", request, &sandbox)
+	if err == nil && sandbox.SandboxID == "" {
+		err = &Error{Kind: Protocol, Op: op, Status: http.StatusCreated, Message: "the answer names no sandbox"}
+	}
+	return sandbox, err
+}
+
+// Get looks at a sandbox, running or paused.
+func (c *Client) Get(ctx context.Context, id string) (SandboxDetail, error) {
+	var detail SandboxDetail
+	_, err := c.repeat(ctx, "look at sandbox "+id, http.MethodGet, "/sandboxes/"+url.PathEscape(id), nil, &detail)
+	if err == nil && detail.SandboxID == "" {
+		err = &Error{Kind: Protocol, Op: "look at sandbox " + id, Status: http.StatusOK, Message: "the answer names no sandbox"}
+	}
+	return detail, err
+}
+
+// maxPages bounds the walk over a list: a server that always names a next
+// page must not hold the harness for ever.
+const maxPages = 1000
+
+// List lists the sandboxes that carry all of the metadata, running and
+// paused, over all pages.
+func (c *Client) List(ctx context.Context, metadata map[string]string) ([]ListedSandbox, error) {
+	query := url.Values{}
+	if len(metadata) > 0 {
+		query.Set("metadata", encodeMetadata(metadata))
+	}
+	var all []ListedSandbox
+	seen := map[string]bool{}
+	for range maxPages {
+		var page []ListedSandbox
+		header, err := c.repeat(ctx, "list sandboxes", http.MethodGet, "/v2/sandboxes?"+query.Encode(), nil, &page)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range page {
+			if !seen[s.SandboxID] {
+				seen[s.SandboxID] = true
+				all = append(all, s)
+			}
+		}
+		next := header.Get("X-Next-Token")
+		if next == "" {
+			return all, nil
+		}
+		query.Set("nextToken", next)
+	}
+	return nil, &Error{Kind: Protocol, Op: "list sandboxes", Message: fmt.Sprintf("the list does not end after %d pages", maxPages)}
+}
+
+// encodeMetadata encodes a filter as the server decodes it: it unescapes the
+// whole string once more than the query and then each key and value again,
+// so each of them is escaped twice
+// (e2b-dev/infra packages/api/internal/utils/sandboxes_list.go).
+func encodeMetadata(metadata map[string]string) string {
+	escape := func(s string) string { return url.QueryEscape(url.QueryEscape(s)) }
+	var pairs []string
+	for _, key := range slices.Sorted(maps.Keys(metadata)) {
+		pairs = append(pairs, escape(key)+"="+escape(metadata[key]))
+	}
+	return strings.Join(pairs, "&")
+}
+
+// Delete ends a sandbox. One that is gone already is no error: existed tells.
+func (c *Client) Delete(ctx context.Context, id string) (existed bool, err error) {
+	_, err = c.repeat(ctx, "delete sandbox "+id, http.MethodDelete, "/sandboxes/"+url.PathEscape(id), nil, nil)
+	if KindOf(err) == NotFound {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// SetTimeout sets a sandbox's time to live, counted from now; it may shorten
+// it. The server cuts what exceeds the team's maximum.
+func (c *Client) SetTimeout(ctx context.Context, id string, ttl time.Duration) error {
+	body := map[string]int32{"timeout": int32(ttl.Seconds())}
+	_, err := c.bounded(ctx, "set the time-out of sandbox "+id, http.MethodPost, "/sandboxes/"+url.PathEscape(id)+"/timeout", body, nil)
+	return err
+}
+
+// ListTemplates lists the team's own templates.
+func (c *Client) ListTemplates(ctx context.Context) ([]Template, error) {
+	var templates []Template
+	_, err := c.repeat(ctx, "list templates", http.MethodGet, "/templates", nil, &templates)
+	return templates, err
+}
+
+// GetTemplate looks at one of the team's templates by its ID, not its alias.
+func (c *Client) GetTemplate(ctx context.Context, id string) (TemplateWithBuilds, error) {
+	var template TemplateWithBuilds
+	_, err := c.repeat(ctx, "look at template "+id, http.MethodGet, "/templates/"+url.PathEscape(id), nil, &template)
+	return template, err
+}
+
+// ResolveAlias says which template an alias stands for. Servers before
+// 67f51931b do not have the call, which is a Protocol error.
+func (c *Client) ResolveAlias(ctx context.Context, alias string) (AliasTarget, error) {
+	var target AliasTarget
+	_, err := c.repeat(ctx, "resolve the alias "+alias, http.MethodGet, "/templates/aliases/"+url.PathEscape(alias), nil, &target)
+	return target, err
+}
+
+// Health asks whether the API is there; it needs no key and tells little.
+func (c *Client) Health(ctx context.Context) error {
+	_, err := c.bounded(ctx, "ask for the API's health at "+c.base.String(), http.MethodGet, "/health", nil, nil)
+	return err
+}
+
+// repeat tries an idempotent call until it succeeds, fails for good, or was
+// tried often enough; it waits as long as the server asks for.
+func (c *Client) repeat(ctx context.Context, op, method, path string, in, out any) (http.Header, error) {
+	try := func() (http.Header, error) {
+		header, err := c.bounded(ctx, op, method, path, in, out)
+		e, typed := errors.AsType[*Error](err)
+		switch {
+		case err == nil:
+			return header, nil
+		case ctx.Err() != nil, !typed:
+			return nil, backoff.Permanent(err)
+		case e.Kind != Transient && e.Kind != RateLimited:
+			return nil, backoff.Permanent(err)
+		case e.RetryAfter > 0:
+			return nil, &retryLater{backoff.RetryAfter(int(e.RetryAfter.Seconds())), e}
+		}
+		return nil, err
+	}
+	header, err := backoff.Retry(ctx, try, backoff.WithBackOff(c.retry()), backoff.WithMaxTries(maxTries), backoff.WithMaxElapsedTime(maxElapsed))
+	if later, ok := errors.AsType[*retryLater](err); ok {
+		return nil, later.cause
+	}
+	return header, err
+}
+
+// retryLater carries the server's wish to the retry loop and the error out
+// of it.
+type retryLater struct {
+	wish  error
+	cause *Error
+}
+
+func (r *retryLater) Error() string   { return r.cause.Error() }
+func (r *retryLater) Unwrap() []error { return []error{r.wish, r.cause} }
+
+func (c *Client) bounded(ctx context.Context, op, method, path string, in, out any) (http.Header, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.options.RequestTimeout)
+	defer cancel()
+	return c.once(ctx, op, method, path, in, out)
+}
+
+// once makes one call.
+func (c *Client) once(ctx context.Context, op, method, path string, in, out any) (http.Header, error) {
+	var body io.Reader = http.NoBody
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", op, err)
+		}
+		body = bytes.NewReader(data)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.base.String(), "/")+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	request.Header.Set("X-API-Key", c.options.APIKey)
+	request.Header.Set("User-Agent", c.options.UserAgent)
+	if in != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, &Error{Kind: Transient, Op: op, Err: err}
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return nil, &Error{Kind: Transient, Op: op, Status: response.StatusCode, Message: "the answer broke off", Err: err}
+	case response.StatusCode < 200 || response.StatusCode > 299:
+		return nil, errorOf(op, response.StatusCode, response.Header, data)
+	case len(data) > maxBody:
+		return nil, &Error{Kind: Protocol, Op: op, Status: response.StatusCode, Message: fmt.Sprintf("the answer is longer than %d bytes", maxBody)}
+	}
+	if out == nil {
+		return response.Header, nil
+	}
+	if err := json.Unmarshal(data, out); err != nil {
+		return nil, &Error{Kind: Protocol, Op: op, Status: response.StatusCode, Message: "the answer is not the JSON that it should be", Err: err}
+	}
+	return response.Header, nil
+}
