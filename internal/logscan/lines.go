@@ -1,0 +1,60 @@
+package logscan
+
+import "bytes"
+
+// maxLine bounds one line, in bytes; what exceeds it is dropped and the line
+// is marked. It is more than Nomad keeps in one piece.
+const maxLine = 64 << 10
+
+// line is one line of a stream of files.
+type line struct {
+	data   []byte
+	source string
+	offset int64 // of the line's beginning, in its source
+	// oversize: the line was longer than maxLine; partial: it has no end yet.
+	oversize, partial bool
+}
+
+// splitter cuts the bytes of consecutive files into lines, wherever they are
+// cut into chunks. A line may begin in one file and end in the next.
+type splitter struct {
+	emit func(line)
+	open line
+	any  bool // the open line has begun
+}
+
+// feed takes a chunk of one file at an offset.
+func (s *splitter) feed(source string, offset int64, chunk []byte) {
+	for len(chunk) > 0 {
+		if !s.any {
+			s.open, s.any = line{source: source, offset: offset}, true
+		}
+		end := bytes.IndexByte(chunk, '\n')
+		piece := chunk
+		if end >= 0 {
+			piece = chunk[:end]
+		}
+		if room := maxLine - len(s.open.data); len(piece) > room {
+			s.open.oversize = true
+			s.open.data = append(s.open.data, piece[:room]...)
+		} else {
+			s.open.data = append(s.open.data, piece...)
+		}
+		if end < 0 {
+			return
+		}
+		s.emit(s.open)
+		s.any = false
+		chunk = chunk[end+1:]
+		offset += int64(end) + 1
+	}
+}
+
+// finish hands out the line that has no end.
+func (s *splitter) finish() {
+	if s.any {
+		s.open.partial = true
+		s.emit(s.open)
+		s.any = false
+	}
+}

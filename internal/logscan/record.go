@@ -1,0 +1,141 @@
+package logscan
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Record is one line of a log, decoded.
+type Record struct {
+	// Time is the record's own time, zero where it has none.
+	Time time.Time
+	// Message is the text, normalised: no colours, no control characters, no
+	// kernel or syslog prefix, single blanks.
+	Message string
+	// SandboxID is the sandbox that the record names, empty where it names
+	// none.
+	SandboxID string
+	// Structured is true where the message is itself a structured record of
+	// envd's logger, which quotes what users ran: its words are not envd's.
+	Structured bool
+}
+
+// The shapes of a record's beginning (logger of e2b-dev/infra,
+// packages/shared/pkg/logger: zap's console encoding, or JSON).
+var (
+	consoleTime = regexp.MustCompile(`^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^ ]*)  `)
+	level       = regexp.MustCompile(`^[A-Za-z]{4,6}  `)
+)
+
+// zapTime is the layout of the console encoding's time.
+const zapTime = "2006-01-02T15:04:05.000Z0700"
+
+// Parse decodes one line, without its line feed. It never fails: a line of no
+// known shape is a raw one, as guests and stack traces print them.
+func Parse(line []byte) Record {
+	text := strings.TrimRight(string(line), "\r")
+	plain := strings.TrimSpace(stripEscapes(text))
+	var r Record
+	switch {
+	case strings.HasPrefix(plain, "{"):
+		var object map[string]any
+		if json.Unmarshal([]byte(plain), &object) != nil {
+			r.Message = plain
+			break
+		}
+		r.SandboxID = sandboxOf(object)
+		r.Message = textOf(object, "message", "msg")
+		r.Time = timeOf(object)
+		// A bare structured line without a sandbox is envd's own logger on
+		// the guest's console.
+		r.Structured = r.SandboxID == ""
+	case consoleTime.MatchString(plain):
+		stamp := consoleTime.FindStringSubmatch(plain)[1]
+		r.Time, _ = time.Parse(zapTime, stamp)
+		rest := strings.TrimPrefix(plain, stamp+"  ")
+		rest = rest[len(level.FindString(rest)):]
+		r.Message, r.SandboxID = splitFields(rest)
+	default:
+		r.Message = plain
+	}
+	r.Message = withoutPrefixes(normalise(r.Message))
+	if strings.HasPrefix(r.Message, `{"`) {
+		var object map[string]any
+		r.Structured = r.Structured || json.Unmarshal([]byte(r.Message), &object) == nil
+	}
+	return r
+}
+
+// splitFields cuts the trailing object of fields off a console record: the
+// last two blanks and brace from which the rest is one object.
+func splitFields(text string) (message, sandbox string) {
+	for end := len(text); ; {
+		at := strings.LastIndex(text[:end], "  {")
+		if at < 0 {
+			break
+		}
+		var object map[string]any
+		if json.Unmarshal([]byte(text[at+2:]), &object) == nil {
+			return text[:at], sandboxOf(object)
+		}
+		end = at
+	}
+	// The message may be empty.
+	var object map[string]any
+	if strings.HasPrefix(text, "{") && json.Unmarshal([]byte(text), &object) == nil {
+		return "", sandboxOf(object)
+	}
+	return text, ""
+}
+
+// sandboxFields are the names under which records carry the sandbox, surest
+// first.
+var sandboxFields = []string{"sandbox.id", "sandbox_id", "instanceID", "sandboxID"}
+
+func sandboxOf(object map[string]any) string { return textOf(object, sandboxFields...) }
+
+func textOf(object map[string]any, names ...string) string {
+	for _, name := range names {
+		if text, ok := object[name].(string); ok && text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+func timeOf(object map[string]any) time.Time {
+	text := textOf(object, "timestamp", "ts", "time")
+	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		return t
+	}
+	return time.Time{}
+}
+
+// escapes are terminal control sequences: CSI, OSC, and the short ones.
+var escapes = regexp.MustCompile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|\x1b[@-Z\\\\-_]")
+
+func stripEscapes(text string) string {
+	if !strings.ContainsRune(text, 0x1b) {
+		return text
+	}
+	return escapes.ReplaceAllString(text, "")
+}
+
+// normalise makes control characters blanks and runs of blanks single. A
+// carriage return hides text from terminals only, so it is a blank too.
+func normalise(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, stripEscapes(text))
+	return strings.Join(strings.Fields(text), " ")
+}
+
+// prefixes stand before a line that came through the kernel's log or syslog.
+var prefixes = regexp.MustCompile(`^(?:\[ ?\d+\.\d+\] )?(?:[A-Za-z0-9_./-]+\[\d+\]: )?`)
+
+func withoutPrefixes(text string) string { return text[len(prefixes.FindString(text)):] }

@@ -1,0 +1,188 @@
+package logscan
+
+import (
+	"regexp"
+	"strings"
+
+	"sandproof/internal/evidence"
+)
+
+// Rule recognises one kind of line.
+type Rule struct {
+	// ID is never reused.
+	ID    string
+	Class evidence.FindingClass
+	// Meaning is for people.
+	Meaning string
+	// Match is tried on the normalised message. Its groups named group,
+	// property and errno become the finding's fields.
+	Match *regexp.Regexp
+	// Samples must match this rule and no earlier one.
+	Samples []string
+}
+
+// rules are tried in order; the first that matches names the line. The texts
+// are those of e2b-dev/infra packages/envd/main.go and
+// internal/services/cgroups, from c7180fe2c to 54693ff35, and of the init
+// scripts of a public fork.
+var rules = []Rule{
+	{
+		ID: "CG005", Class: evidence.FindingFailure, Meaning: "cgroups were switched off on purpose",
+		Match:   regexp.MustCompile(`cgroups disabled via --no-cgroups`),
+		Samples: []string{"cgroups disabled via --no-cgroups; using no-op cgroup manager"},
+	},
+	{
+		ID: "CG003", Class: evidence.FindingFailure, Meaning: "envd gave up its cgroups: nothing is limited",
+		Match:   regexp.MustCompile(`falling back to no-op cgroup manager`),
+		Samples: []string{"falling back to no-op cgroup manager"},
+	},
+	{
+		ID: "CG004", Class: evidence.FindingFailure, Meaning: "one limit was skipped, since its file does not exist",
+		Match:   regexp.MustCompile(`cgroup property "(?P<property>[^"]+)" unavailable at "[^"]*?(?P<group>[^"/]+)", skipping`),
+		Samples: []string{`cgroup property "io.weight" unavailable at "/sys/fs/cgroup/user", skipping`},
+	},
+	{
+		ID: "CG006", Class: evidence.FindingFailure, Meaning: "no cgroup2 is mounted where envd looks",
+		Match: regexp.MustCompile(`is not a cgroup2 filesystem|failed to statfs cgroup root`),
+		Samples: []string{
+			"failed to create cgroup2 manager: cgroup root /sys/fs/cgroup is not a cgroup2 filesystem (type=0x62656572)",
+			"failed to create cgroup2 manager: failed to statfs cgroup root /sys/fs/cgroup: no such file or directory",
+		},
+	},
+	{
+		ID: "CG002", Class: evidence.FindingFailure, Meaning: "a limit could not be written",
+		Match: regexp.MustCompile(`failed to write cgroup property(?: "[^"]+")?: (?:(?:open|write) \S*/(?P<group>[^/ ]+)/(?P<property>[^/ :]+): )?(?P<errno>.*)$`),
+		Samples: []string{
+			"failed to create cgroup2 manager: failed to create cgroups: failed to create user cgroup: failed to write cgroup property: open /sys/fs/cgroup/user/memory.high: permission denied",
+			"failed to write cgroup property: open /sys/fs/cgroup/user/cpu.weight: permission denied",
+			"failed to create pty cgroup: failed to write cgroup property: open /sys/fs/cgroup/ptys/cpu.weight: permission denied",
+			`failed to write cgroup property "memory.high": write /sys/fs/cgroup/user/memory.high: invalid argument`,
+		},
+	},
+	{
+		ID: "CG007", Class: evidence.FindingFailure, Meaning: "a cgroup could not be made",
+		Match: regexp.MustCompile(`failed to create (?:cgroup root|(?P<group>user|ptys?|socats?) cgroup)(?:: mkdir \S+)?(?:: (?P<errno>.*))?$`),
+		Samples: []string{
+			"failed to create cgroup2 manager: failed to create cgroups: failed to create pty cgroup: failed to create cgroup root: mkdir /sys/fs/cgroup/ptys: read-only file system",
+			"failed to create socat cgroup: no such device",
+		},
+	},
+	{
+		ID: "CG001", Class: evidence.FindingFailure, Meaning: "envd could not set its cgroups up",
+		Match:   regexp.MustCompile(`failed to create cgroup2 manager|failed to create cgroups`),
+		Samples: []string{"failed to create cgroup2 manager: permission denied"},
+	},
+	{
+		ID: "CG009", Class: evidence.FindingFailure, Meaning: "envd could not read the guest's memory size",
+		Match:   regexp.MustCompile(`failed to calculate host metrics: (?P<errno>.*)$`),
+		Samples: []string{"failed to calculate host metrics: open /proc/meminfo: no such file or directory"},
+	},
+	{
+		ID: "BT001", Class: evidence.FindingControl, Meaning: "the init script began",
+		Match:   regexp.MustCompile(`^=== E2B Init Starting ===$`),
+		Samples: []string{"=== E2B Init Starting ==="},
+	},
+	{
+		ID: "BT002", Class: evidence.FindingControl, Meaning: "the init script mounted the file systems",
+		Match:   regexp.MustCompile(`^✓ Filesystems mounted(?: \(with cgroup delegation\))?$`),
+		Samples: []string{"✓ Filesystems mounted", "✓ Filesystems mounted (with cgroup delegation)"},
+	},
+	{
+		ID: "BT003", Class: evidence.FindingControl, Meaning: "the init script set the network up",
+		Match:   regexp.MustCompile(`^✓ Network configured$`),
+		Samples: []string{"✓ Network configured"},
+	},
+	{
+		ID: "BT004", Class: evidence.FindingControl, Meaning: "the init script starts envd",
+		Match:   regexp.MustCompile(`^=== Starting envd ===$|^--- \[GUEST\] Starting envd daemon ---$`),
+		Samples: []string{"=== Starting envd ===", "--- [GUEST] Starting envd daemon ---"},
+	},
+	{
+		ID: "BT005", Class: evidence.FindingControl, Meaning: "the init script started envd",
+		Match:   regexp.MustCompile(`^=== Init complete, envd started ===$`),
+		Samples: []string{"=== Init complete, envd started ==="},
+	},
+	{
+		ID: "CGOK1", Class: evidence.FindingBenign, Meaning: "the kernel or systemd speaks of cgroups at boot",
+		Match: regexp.MustCompile(`^cgroup: |^systemd\b.*cgroup|^Command line: .*cgroup|^Kernel command line: .*cgroup|^Memory cgroup out of memory`),
+		Samples: []string{
+			"cgroup: Disabling memory control group subsystem", "systemd[1]: Detected cgroup v2 with unified hierarchy",
+			"Kernel command line: console=ttyS0 cgroup_disable=memory",
+		},
+	},
+	{
+		ID: "CG0U0", Class: evidence.FindingUnknown, Meaning: "speaks of cgroup trouble, and no rule knows it",
+		Match:   regexp.MustCompile(`(?i)cgroup.*(?:denied|fail|error|no such|invalid|unable|cannot|unavailable|not permitted|fall)|(?:fail|error|unable|cannot|fall).*cgroup`),
+		Samples: []string{"cgroup v3 backend: operation not permitted", "could not attach: error in cgroup controller"},
+	},
+}
+
+// shingle is how much of a failure's own words makes a fragment of one.
+const shingle = 12
+
+// fragments are the words of envd's failures, of which a damaged line may
+// hold a part: the console mixes kernel messages into envd's lines.
+var fragments = func() map[string]bool {
+	set := map[string]bool{}
+	for _, text := range []string{
+		"failed to create cgroup2 manager", "failed to write cgroup property", "falling back to no-op cgroup manager",
+		"cgroups disabled via --no-cgroups", "is not a cgroup2 filesystem",
+	} {
+		for i := 0; i+shingle <= len(text); i++ {
+			set[text[i:i+shingle]] = true
+		}
+	}
+	return set
+}()
+
+// fragmentRule stands for a part of a failure line.
+var fragmentRule = Rule{ID: "CG0F0", Class: evidence.FindingUnknown, Meaning: "a part of an envd failure line, damaged on its way"}
+
+// Classify returns the rule that knows a record; nil for a line that says
+// nothing about cgroups or the boot.
+func Classify(r Record) *Rule {
+	if r.Structured {
+		return nil
+	}
+	for i := range rules {
+		if rules[i].Match.MatchString(r.Message) {
+			return &rules[i]
+		}
+	}
+	for i := 0; i+shingle <= len(r.Message); i++ {
+		if fragments[r.Message[i:i+shingle]] {
+			return &fragmentRule
+		}
+	}
+	return nil
+}
+
+// finding makes a finding of a record that a rule matched.
+func (r *Rule) finding(record Record, raw []byte) evidence.Finding {
+	f := evidence.Finding{Rule: r.ID, Class: r.Class, Message: bounded(record.Message), Raw: bounded(string(raw)), Time: record.Time}
+	if r.Match == nil {
+		return f
+	}
+	match := r.Match.FindStringSubmatch(record.Message)
+	for i, name := range r.Match.SubexpNames() {
+		switch name {
+		case "group":
+			f.Group = match[i]
+		case "property":
+			f.Property = match[i]
+		case "errno":
+			f.Errno = match[i]
+		}
+	}
+	return f
+}
+
+// maxText bounds the texts of a finding, in bytes.
+const maxText = 1000
+
+func bounded(text string) string {
+	if len(text) <= maxText {
+		return strings.ToValidUTF8(text, "\uFFFD")
+	}
+	return strings.ToValidUTF8(text[:maxText], "\uFFFD") + "…"
+}
