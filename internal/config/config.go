@@ -35,7 +35,7 @@ type Config struct {
 	Profile Profile `yaml:"profile"`
 	// Templates are the templates to judge, in the order in which they are
 	// judged: by priority, then as written.
-	Templates []Template `yaml:"templates"`
+	Templates []Template `yaml:"templates,omitempty"`
 	Live      Live       `yaml:"live"`
 	Lab       Lab        `yaml:"lab"`
 	Intervals Intervals  `yaml:"intervals"`
@@ -74,8 +74,7 @@ type Live struct {
 	// after a patch.
 	Caches []string `yaml:"caches,omitempty"`
 
-	APIKey      string `yaml:"-" env:"E2B_API_KEY"`
-	AccessToken string `yaml:"-" env:"E2B_ACCESS_TOKEN"`
+	APIKey string `yaml:"-" env:"E2B_API_KEY"`
 }
 
 // LogGlob names the log files of one Nomad task over all its allocations.
@@ -89,11 +88,14 @@ type LogGlob struct {
 
 // Lab is the embedded target.
 type Lab struct {
+	// Templates are the recipes that are judged when no template is named.
+	Templates []string `yaml:"templates,omitempty"`
 	// Cache is where kernels and images are kept; empty means sandproof below
 	// the user's cache directory.
 	Cache string `yaml:"cache,omitempty"`
-	// Envd, when set, is used instead of every recipe's own.
-	Envd string `yaml:"envd,omitempty"`
+	// Envd, when set, is used instead of every recipe's own; it comes from the
+	// command line only.
+	Envd string `yaml:"-"`
 	// MaxGuests is how many guests may run side by side.
 	MaxGuests int `yaml:"max-guests,omitempty"`
 	// Recipes are the lab's templates by name.

@@ -1,0 +1,63 @@
+package config
+
+import (
+	"strings"
+	"time"
+)
+
+// StandIn begins the envd of a recipe that uses the lab's stand-in.
+const StandIn = "stand-in "
+
+// defaults is the configuration without file, environment and flags.
+func defaults() Config {
+	return Config{
+		Target:  TargetAuto,
+		Profile: ProfileCore,
+		Lab: Lab{
+			Templates: []string{"base"},
+			MaxGuests: 4,
+			Recipes: map[string]Recipe{
+				"base":           {Flavour: "busybox", Init: "delegated", Envd: StandIn + "0.6.13"},
+				"base-unpatched": {Flavour: "busybox", Init: "unpatched", Envd: StandIn + "0.6.13"},
+			},
+		},
+		Intervals: Intervals{
+			SandboxTTL: 5 * time.Minute,
+			Create:     90 * time.Second,
+			EnvdReady:  30 * time.Second,
+			Command:    30 * time.Second,
+			Forwarder:  6 * time.Second,
+			LogQuiet:   600 * time.Millisecond,
+			LogCap:     15 * time.Second,
+			Request:    30 * time.Second,
+			Destroy:    30 * time.Second,
+			Poll:       100 * time.Millisecond,
+		},
+	}
+}
+
+// IntervalsFor returns the intervals for one template: its own where it sets
+// them, else the run's.
+func (c Config) IntervalsFor(t Template) Intervals {
+	merged := c.Intervals
+	for i, own := range t.Intervals.all() {
+		if *own != 0 {
+			*merged.all()[i] = *own
+		}
+	}
+	return merged
+}
+
+// all lists the fields in a fixed order.
+func (i *Intervals) all() []*time.Duration {
+	return []*time.Duration{
+		&i.SandboxTTL, &i.Create, &i.EnvdReady, &i.Command, &i.Forwarder, &i.LogQuiet, &i.LogCap, &i.Request, &i.Destroy, &i.Poll,
+	}
+}
+
+// IsPath tells a path from a name in a recipe: it has a slash.
+func IsPath(s string) bool { return strings.Contains(s, "/") }
+
+// StandInVersion returns the version of a recipe's stand-in, and false where
+// the recipe names a binary.
+func StandInVersion(envd string) (string, bool) { return strings.CutPrefix(envd, StandIn) }

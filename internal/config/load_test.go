@@ -1,0 +1,239 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// tree makes a module with a configuration and returns its e2e directory.
+func tree(t *testing.T, file string) string {
+	t.Helper()
+	root := t.TempDir()
+	e2e := filepath.Join(root, "e2e")
+	if err := os.Mkdir(e2e, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(root, "go.mod"), "module x\n")
+	if file != "" {
+		write(t, filepath.Join(root, FileName), file)
+	}
+	return e2e
+}
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const key = "E2B_API_KEY=e2b_0123456789abcdef"
+
+func TestTarget(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		file    string
+		environ []string
+		flags   Flags
+		want    TargetKind
+		wrong   string // part of the error
+	}{
+		{name: "nothing configured is the lab", want: TargetLab},
+		{name: "a URL and a key are live", environ: []string{key, "E2B_API_URL=http://localhost:3000"}, flags: Flags{Templates: "base"}, want: TargetLive},
+		{name: "a domain and a key are live", environ: []string{key, "E2B_DOMAIN=e2b.example"}, flags: Flags{Templates: "base"}, want: TargetLive},
+		{name: "a URL in the file is live", file: "live: {api-url: http://localhost:3000}\n", environ: []string{key}, flags: Flags{Templates: "base"}, want: TargetLive},
+		{name: "a key alone", environ: []string{key}, wrong: "set E2B_API_URL or E2B_DOMAIN"},
+		{name: "a URL without a key", environ: []string{"E2B_API_URL=http://localhost:3000"}, flags: Flags{Templates: "base"}, wrong: "set E2B_API_KEY"},
+		{name: "CI without a target", environ: []string{"CI=true"}, wrong: "no target is chosen"},
+		{name: "CI with a URL and a key", environ: []string{"CI=true", key, "E2B_API_URL=http://localhost:3000"}, wrong: "no target is chosen"},
+		{name: "CI with a target", environ: []string{"CI=true"}, flags: Flags{Target: "lab"}, want: TargetLab},
+		{name: "CI with a target in the file", file: "target: lab\n", environ: []string{"CI=true"}, want: TargetLab},
+		{name: "the flag wins over the file", file: "target: live\n", flags: Flags{Target: "lab"}, want: TargetLab},
+		{name: "live without a place", flags: Flags{Target: "live", Templates: "base"}, environ: []string{key}, wrong: "needs a place"},
+		{name: "no such target", flags: Flags{Target: "cluster"}, wrong: "want auto, live or lab"},
+		{name: "a URL that is none", environ: []string{key, "E2B_API_URL=localhost:3000"}, flags: Flags{Templates: "base"}, wrong: "want http(s)://"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := Load(Sources{Dir: tree(t, test.file), Environ: test.environ, Flags: test.flags})
+			switch {
+			case test.wrong != "" && (err == nil || !strings.Contains(err.Error(), test.wrong)):
+				t.Errorf("the error is %v, want one that says %q", err, test.wrong)
+			case test.wrong == "" && (err != nil || c.Target != test.want):
+				t.Errorf("target %q, error %v, want %q", c.Target, err, test.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "0123456789") {
+				t.Errorf("the key stands in the error: %v", err)
+			}
+		})
+	}
+}
+
+func TestFile(t *testing.T) {
+	for _, test := range []struct {
+		name, file, flags string
+		wrong             string
+	}{
+		{name: "an unknown key", file: "target: lab\nprofil: core\n", wrong: "[2:1]"},
+		{name: "an unknown key below", file: "lab:\n  max-gests: 3\n", wrong: "[2:3]"},
+		{name: "a key twice", file: "target: lab\ntarget: live\n", wrong: "[2:1]"},
+		{name: "a duration that is none", file: "intervals:\n  create: soon\n", wrong: `"soon" is no duration: want a number and a unit`},
+		{name: "a wait of nothing", file: "intervals:\n  create: 0s\n", wrong: "must be positive"},
+		{name: "a credential", file: "live:\n  api-key: hunter2hunter2\n", wrong: ":2: a credential"},
+		{name: "a profile that is none", file: "profile: strict\n", wrong: "want core, gate or extended"},
+		{name: "a template without a recipe", flags: "nonsense", wrong: "has no recipe in the lab; it has base, base-unpatched"},
+		{name: "a template twice", flags: "base,base", wrong: "named twice"},
+		{name: "no template", file: "lab: {templates: []}\n", wrong: "no template is named"},
+		{name: "an image and an init", file: "lab: {recipes: {base: {rootfs: ./x, init: delegated}}}\n", wrong: "rootfs is a whole image"},
+		{name: "no such flavour", file: "lab: {recipes: {base: {flavour: alpine, init: delegated, envd: stand-in 0.6.13}}}\n", wrong: "want busybox"},
+		{name: "no such init", file: "lab: {recipes: {base: {flavour: busybox, init: patched, envd: stand-in 0.6.13}}}\n", wrong: "want delegated"},
+		{name: "an envd that is neither", file: "lab: {recipes: {base: {flavour: busybox, init: delegated, envd: 0.6.13}}}\n", wrong: "want \"stand-in VERSION\""},
+		{name: "too little memory", file: "lab: {recipes: {base: {flavour: busybox, init: delegated, envd: stand-in 0.6.13, memory-mb: 64}}}\n", wrong: "a guest needs 96"},
+		{name: "no guests", file: "lab: {max-guests: 0}\n", wrong: "want 1 or more"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Load(Sources{Dir: tree(t, test.file), Flags: Flags{Templates: test.flags}})
+			if err == nil || !strings.Contains(err.Error(), test.wrong) {
+				t.Errorf("the error is %v, want one that says %q", err, test.wrong)
+			}
+			if err != nil && strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("the credential stands in the error: %v", err)
+			}
+		})
+	}
+}
+
+func TestAllProblemsAtOnce(t *testing.T) {
+	_, err := Load(Sources{Dir: tree(t, "profile: strict\nlab: {max-guests: 0}\n"), Flags: Flags{Templates: "nonsense"}})
+	if err == nil || strings.Count(err.Error(), "\n  - ") != 3 {
+		t.Errorf("want three problems, got %v", err)
+	}
+}
+
+func TestFileIsFoundUpToTheRootOnly(t *testing.T) {
+	outer := t.TempDir()
+	write(t, filepath.Join(outer, FileName), "profile: extended\n")
+	module := filepath.Join(outer, "module", "e2e")
+	if err := os.MkdirAll(module, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(outer, "module", "go.mod"), "module x\n")
+	c, err := Load(Sources{Dir: module})
+	if err != nil || c.File != "" || c.Profile != ProfileCore {
+		t.Errorf("got %q, %q, %v: the file above the module is not ours", c.File, c.Profile, err)
+	}
+	write(t, filepath.Join(outer, "module", FileName), "profile: gate\n")
+	c, err = Load(Sources{Dir: module})
+	if err != nil || c.File != filepath.Join(outer, "module", FileName) || c.Profile != ProfileGate {
+		t.Errorf("got %q, %q, %v", c.File, c.Profile, err)
+	}
+	c, err = Load(Sources{Dir: module, Flags: Flags{Config: filepath.Join(outer, FileName), Profile: "core"}})
+	if err != nil || c.Profile != ProfileCore || c.File != filepath.Join(outer, FileName) {
+		t.Errorf("got %q, %q, %v", c.File, c.Profile, err)
+	}
+}
+
+// The file that ships says what the built-in defaults say.
+func TestShippedFileIsTheDefaults(t *testing.T) {
+	shipped, err := Load(Sources{Dir: "."})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := Load(Sources{Dir: tree(t, "")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if filepath.Base(shipped.File) != FileName {
+		t.Fatalf("the shipped file was not found: %q", shipped.File)
+	}
+	shipped.File, shipped.Root, plain.Root = "", "", ""
+	if diff := cmp.Diff(plain, shipped); diff != "" {
+		t.Errorf("defaults (-) and shipped file (+) differ:\n%s", diff)
+	}
+}
+
+// The commented live example of the shipped file loads as it stands.
+func TestShippedLiveExample(t *testing.T) {
+	data, err := os.ReadFile("../../" + FileName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, found := strings.Cut(string(data), "Uncomment and adapt:\n#\n")
+	if !found {
+		t.Fatal("the shipped file has no live example")
+	}
+	example = strings.ReplaceAll("\n"+example, "\n# ", "\n")
+	example = strings.ReplaceAll(example, "\n#\n", "\n")
+	c, err := Load(Sources{Dir: tree(t, "target: live\n"+example), Environ: []string{key}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, template := range c.Templates {
+		names = append(names, template.Name)
+	}
+	if diff := cmp.Diff([]string{"base", "desktop-template-000-0000-0000-000000000001", "desktop-vnc"}, names); diff != "" {
+		t.Error(diff)
+	}
+	if got := c.IntervalsFor(c.Templates[2]); got.EnvdReady != 90*time.Second || got.Command != 60*time.Second || got.Create != 90*time.Second {
+		t.Errorf("desktop-vnc waits %+v", got)
+	}
+	if len(c.Live.Logs) != 1 || c.Live.Logs[0].Task != "orchestrator" || len(c.Live.Caches) != 2 || c.Live.Storage == "" {
+		t.Errorf("got %+v", c.Live)
+	}
+}
+
+func TestPriorityOrders(t *testing.T) {
+	c, err := Load(Sources{
+		Dir:     tree(t, "live: {api-url: http://localhost:3000}\ntemplates: [{name: c}, {name: b, priority: 2}, {name: a, priority: 1}]\n"),
+		Environ: []string{key},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Templates[0].Name != "a" || c.Templates[1].Name != "b" || c.Templates[2].Name != "c" {
+		t.Errorf("got %+v", c.Templates)
+	}
+}
+
+func TestRelativePathsCountFromTheFile(t *testing.T) {
+	dir := tree(t, "lab: {cache: .cache, recipes: {base: {flavour: busybox, init: ./init.sh, envd: bin/envd}}}\n")
+	c, err := Load(Sources{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Dir(dir)
+	if r := c.Lab.Recipes["base"]; r.Init != filepath.Join(root, "init.sh") || r.Envd != filepath.Join(root, "bin/envd") || c.Lab.Cache != filepath.Join(root, ".cache") {
+		t.Errorf("got %+v, cache %s", r, c.Lab.Cache)
+	}
+}
+
+func TestEffectiveHoldsNoSecret(t *testing.T) {
+	c, err := Load(Sources{Dir: tree(t, ""), Environ: []string{key, "E2B_DOMAIN=e2b.example"}, Flags: Flags{Templates: "base"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := c.Effective()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := string(data); strings.Contains(text, "0123456789") || !strings.Contains(text, "domain: e2b.example") || !strings.Contains(text, "target: live") {
+		t.Errorf("got:\n%s", text)
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add("target: lab\n")
+	f.Add("lab: {recipes: {base: {rootfs: /x}}}\n")
+	f.Add("intervals: {create: 1h}\n\x00")
+	f.Fuzz(func(t *testing.T, file string) {
+		c, err := Load(Sources{Dir: tree(t, file)})
+		if err == nil && (len(c.Templates) == 0 || c.Target == TargetAuto) {
+			t.Errorf("an unusable configuration without an error: %+v", c)
+		}
+	})
+}
