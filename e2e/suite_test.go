@@ -4,10 +4,11 @@
 package e2e_test
 
 import (
-	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -15,10 +16,10 @@ import (
 	"github.com/onsi/ginkgo/v2/types"
 	. "github.com/onsi/gomega"
 
-	"sandproof/internal/collect"
 	"sandproof/internal/config"
 	"sandproof/internal/fixtures/lab"
 	"sandproof/internal/redact"
+	"sandproof/internal/requirement"
 	"sandproof/internal/rundir"
 )
 
@@ -30,6 +31,19 @@ var suite struct {
 	run      *rundir.Run
 	recorder *rundir.Recorder
 	target   *target
+}
+
+// flags are the suite's own, beside the configuration's.
+var flags struct {
+	config.Flags
+	probe, run, runs string
+}
+
+func init() {
+	flags.Register(flag.CommandLine)
+	flag.StringVar(&flags.probe, "e2e.probe", "", "`path` of the guest probe; default: built from this source")
+	flag.StringVar(&flags.run, "e2e.run", "", "`name` of the run; default: the time")
+	flag.StringVar(&flags.runs, "e2e.runs", "", "`directory` for runs; default: runs, beside ginkgo.yml")
 }
 
 // TestMain plays the lab when the suite re-executed itself for that.
@@ -44,23 +58,62 @@ func TestMain(m *testing.M) {
 // then hands over to Ginkgo.
 func TestE2E(t *testing.T) {
 	RegisterFailHandler(Fail)
-	cfg, err := loadConfig()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(config.Sources{Flags: flags.Flags, Environ: os.Environ(), Dir: dir})
 	if err != nil {
 		t.Fatalf("configuration: %v", err)
 	}
 	suite.config = cfg
-	suite.redactor = redact.New(cfg.Live.APIKey, cfg.Live.AccessToken)
+	suite.redactor = redact.New(cfg.Live.APIKey)
 	suiteConfig, reporterConfig := GinkgoConfiguration()
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	if !suiteConfig.DryRun && GinkgoParallelProcess() == 1 {
-		suite.run, err = createRun(cfg)
-		if err != nil {
-			t.Fatalf("run directory: %v", err)
+		if suite.run, err = createRun(cfg); err != nil {
+			t.Fatal(err)
 		}
 		defeatTestCache(t, suite.run)
+		fmt.Fprintf(os.Stderr, "sandproof %s: target %s, configuration %s, run %s\n", version, cfg.Target, orDefaults(cfg.File), suite.run.Dir)
 	}
 	endWithParent()
 	RunSpecs(t, "sandproof", suiteConfig, reporterConfig)
+}
+
+func orDefaults(file string) string {
+	if file == "" {
+		return "the built-in defaults"
+	}
+	return file
+}
+
+// createRun makes the run directory, in process 1.
+func createRun(cfg config.Config) (*rundir.Run, error) {
+	effective, err := cfg.Effective()
+	if err != nil {
+		return nil, err
+	}
+	m := rundir.Manifest{
+		Run: flags.run, Started: time.Now().UTC(), Harness: version, Target: string(cfg.Target), Profile: string(cfg.Profile), Command: os.Args,
+	}
+	if m.Run == "" {
+		m.Run = fmt.Sprintf("%s-%d", m.Started.Format("20060102T150405Z"), os.Getpid())
+	}
+	for _, t := range cfg.Templates {
+		m.Templates = append(m.Templates, t.Name)
+	}
+	for _, r := range requirement.All() {
+		m.Requirements = append(m.Requirements, r.ID)
+	}
+	runs := flags.runs
+	if runs == "" {
+		runs = filepath.Join(cfg.Root, "runs")
+	}
+	if runs, err = filepath.Abs(runs); err != nil {
+		return nil, err
+	}
+	return rundir.Create(runs, m, suite.redactor.Bytes(effective))
 }
 
 // shared is what process 1 tells the others.
@@ -109,6 +162,10 @@ func joinRun(ctx SpecContext, data []byte) {
 
 var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
 	if suite.target == nil {
+		// The run was given up before its first spec; only the lab may be up.
+		if err := stopLab(ctx); err != nil {
+			Fail(fmt.Sprintf("infra: %v", err))
+		}
 		return
 	}
 	leaks, err := suite.target.leftovers(ctx, suite.run.Manifest.Run)
@@ -160,11 +217,3 @@ func problem(format string, args ...any) {
 	}
 	Expect(recorder.Record(rundir.Record{Problem: fmt.Sprintf(format, args...)})).To(Succeed())
 }
-
-// collectOptions is what collecting one template's evidence takes.
-func (s *suiteState) collectOptions(template config.Template) collect.Options {
-	return collect.Options{}
-}
-
-var _ = context.Background
-var _ = time.Now

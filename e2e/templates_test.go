@@ -38,8 +38,9 @@ var _ = Describe("sandboxes", func() {
 })
 
 func describeTemplate(template config.Template) {
+	waits := suite.config.IntervalsFor(template)
 	Describe(template.Name, Ordered, ContinueOnFailure, func() {
-		BeforeAll(func(ctx SpecContext) { openSandbox(ctx, template) }, NodeTimeout(openTimeout(template)))
+		BeforeAll(func(ctx SpecContext) { openSandbox(ctx, template) }, NodeTimeout(waits.Create+2*waits.Request))
 
 		Describe("boot", bootSpecs)
 		Describe("mount", mountSpecs)
@@ -56,7 +57,7 @@ func describeTemplate(template config.Template) {
 // the same breath. Trouble becomes evidence: no node fails for it, each
 // requirement says what it could not see.
 func openSandbox(ctx SpecContext, template config.Template) {
-	session := collect.New(suite.collectOptions(template))
+	session := collect.New(suite.target.collectOptions(template))
 	templates[template.Name] = &running{name: template.Name, session: session}
 	DeferCleanup(closeSandbox, template.Name, NodeTimeout(suite.config.IntervalsFor(template).Destroy*2))
 	session.Open(ctx)

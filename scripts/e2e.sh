@@ -18,7 +18,7 @@ say() { printf '==> %s\n' "$*" >&2; }
 
 say "preparing"
 go build -o bin/sandproof ./cmd/sandproof || exit 3
-target=$(bin/sandproof config target -- "$@") || exit 3
+target=$(bin/sandproof config --target -- "$@") || exit 3
 if [ "$target" = lab ]; then
 	scripts/lab-deps.sh || exit 3
 	bin/sandproof lab prepare -- "$@" || exit 3

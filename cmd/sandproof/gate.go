@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"sandproof/internal/config"
+	"sandproof/internal/evidence"
+	"sandproof/internal/requirement"
+	"sandproof/internal/rundir"
+	"sandproof/internal/verdict"
+)
+
+const exitCodes = `Exit codes: 0 every template is isolated; 1 one is not, or only in part, or has
+no limits at all; 2 one is unproven; 3 trouble of the infrastructure or the
+harness. The worst counts, in the order 1, 3, 2, 0.`
+
+func gate() *cobra.Command {
+	return &cobra.Command{
+		Use:   "gate RUN",
+		Short: "Show a run's verdicts and exit with the gate's code",
+		Long:  "gate merges what all processes of a run recorded, shows the verdicts, and exits with the gate's code.\nRUN is a run directory, such as runs/latest.\n\n" + exitCodes,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			run, err := rundir.Open(args[0])
+			if err != nil {
+				return err
+			}
+			merged, err := run.Merge()
+			if err != nil {
+				return err
+			}
+			return conclude(cmd, run, merged)
+		},
+	}
+}
+
+func judge() *cobra.Command {
+	return &cobra.Command{
+		Use:   "judge RUN",
+		Short: "Judge a run's evidence anew, with this sandproof's rules",
+		Long: "judge reads the evidence of a run and judges it by the requirements of this sandproof, offline.\n" +
+			"A template without evidence is unproven.\n\n" + exitCodes,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			run, err := rundir.Open(args[0])
+			if err != nil {
+				return err
+			}
+			merged, err := run.Merge()
+			if err != nil {
+				return err
+			}
+			// What the run itself had trouble with stays true.
+			merged.Outcomes = map[string][]requirement.Outcome{}
+			all, err := run.Evidence()
+			if err != nil {
+				return err
+			}
+			for _, s := range all {
+				for _, r := range requirement.All() {
+					merged.Outcomes[s.Template] = append(merged.Outcomes[s.Template], r.Judge(s))
+				}
+			}
+			return conclude(cmd, run, merged)
+		},
+	}
+}
+
+// conclude shows the verdicts, writes them beside the records, and ends with
+// the gate's code.
+func conclude(cmd *cobra.Command, run *rundir.Run, merged rundir.Merged) error {
+	all, err := run.Evidence()
+	if err != nil {
+		return err
+	}
+	verdicts := run.Verdicts(merged, func(template string) verdict.Input {
+		in := verdict.Input{Profile: config.Profile(run.Manifest.Profile), Reproduce: reproduce(run.Manifest.Target, template)}
+		for _, s := range all {
+			if s.Template == template {
+				in.StandIn, in.Generation, in.Envd = s.StandIn, requirement.GenerationName(s), envdVersion(s)
+			}
+		}
+		return in
+	})
+	report := verdict.Table(verdict.Report{
+		Run: run.Manifest.Run, Target: run.Manifest.Target, Profile: run.Manifest.Profile,
+		Verdicts: verdicts, Problems: merged.Problems, Notes: merged.Notes,
+	})
+	fmt.Fprint(cmd.OutOrStdout(), report)
+	if err := run.WriteResults(merged, verdicts, report); err != nil {
+		return err
+	}
+	if code := verdict.Exit(verdicts, merged.Problems); code != verdict.ExitIsolated {
+		return exitError(code)
+	}
+	return nil
+}
+
+// reproduce is the command that looks at one template again.
+func reproduce(target, template string) string {
+	return fmt.Sprintf("make e2e TARGET=%s TEMPLATES=%s", target, template)
+}
+
+func envdVersion(s *evidence.Sandbox) string {
+	if s.Snapshot == nil || s.Snapshot.Envd == nil {
+		return ""
+	}
+	return s.Snapshot.Envd.Version
+}

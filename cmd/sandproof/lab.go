@@ -1,0 +1,94 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sandproof/internal/config"
+	"sandproof/internal/fixtures/lab"
+)
+
+// load reads the configuration as the suites do, from the same flags. Those
+// that only the suites know are passed over.
+func load(args []string) (config.Config, error) {
+	var flags config.Flags
+	set := flag.NewFlagSet("sandproof", flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	flags.Register(set)
+	var known []string
+	for _, arg := range args {
+		name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if set.Lookup(name) != nil {
+			known = append(known, arg)
+		}
+	}
+	if err := set.Parse(known); err != nil {
+		return config.Config{}, fmt.Errorf("flags: %w", err)
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return config.Config{}, err
+	}
+	return config.Load(config.Sources{Flags: flags, Environ: os.Environ(), Dir: dir})
+}
+
+func effectiveConfig() *cobra.Command {
+	targetOnly := false
+	cmd := &cobra.Command{
+		Use:   "config [--target] [-- SUITE FLAGS]",
+		Short: "Show the effective configuration",
+		Long:  "config shows what ginkgo.yml, the environment and the suites' flags (such as -e2e.target=lab) come to.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := load(args)
+			if err != nil {
+				return err
+			}
+			if targetOnly {
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), c.Target)
+				return err
+			}
+			data, err := c.Effective()
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(data)
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&targetOnly, "target", false, "show only where sandboxes come from: live or lab")
+	return cmd
+}
+
+func labCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "lab", Short: "The embedded lab of real guests"}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "prepare [-- SUITE FLAGS]",
+		Short: "Fetch the guests' kernel and build the images of the lab's templates",
+		Long:  "prepare makes everything that the lab's start needs and that is not in its cache yet, and shows its progress.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := load(append(args, "-e2e.target=lab"))
+			if err != nil {
+				return err
+			}
+			dir, err := os.MkdirTemp("", "sandproof-")
+			if err != nil {
+				return err
+			}
+			defer os.RemoveAll(dir)
+			specs, _, err := lab.Templates(cmd.Context(), c, c.Root, dir)
+			if err != nil {
+				return err
+			}
+			return lab.Prepare(cmd.Context(), c.Lab.Cache, specs, func(message string) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "lab: %s\n", message)
+			})
+		},
+	})
+	return cmd
+}
+

@@ -1,0 +1,313 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+
+	"sandproof/internal/collect"
+	"sandproof/internal/config"
+	"sandproof/internal/fixtures/lab"
+	"sandproof/internal/logscan"
+	"sandproof/internal/sandboxapi"
+)
+
+// version names this harness in metadata, User-Agent and manifests.
+const version = "0.1.0"
+
+// targetSettings is everything that a process needs to use the target; suites
+// cannot tell live from lab by it.
+type targetSettings struct {
+	Live config.Live
+	// APIKey travels by itself: the configuration never writes it.
+	APIKey  string
+	Probe   string
+	StandIn map[string]bool
+	// Lab is set when the lab is the target.
+	Lab *lab.Endpoints
+}
+
+// Secrets are what must not leave.
+func (s targetSettings) Secrets() []string { return []string{s.APIKey} }
+
+// target is the target as one process uses it.
+type target struct {
+	settings targetSettings
+	client   *sandboxapi.Client
+	logs     []logscan.Source
+	probe    []byte
+	lifeline io.Closer
+}
+
+// labProcess is the lab, in process 1.
+var labProcess *lab.Process
+
+// openTarget makes the target ready, in process 1, and looks that everything
+// that the specs rely on is there.
+func openTarget(ctx context.Context) (targetSettings, error) {
+	probe, err := findProbe(ctx)
+	if err != nil {
+		return targetSettings{}, err
+	}
+	settings := targetSettings{Live: suite.config.Live, APIKey: suite.config.Live.APIKey, Probe: probe, StandIn: map[string]bool{}}
+	if suite.config.Target == config.TargetLab {
+		if err := startLab(ctx, &settings); err != nil {
+			return targetSettings{}, err
+		}
+	}
+	return settings, preflight(ctx, settings)
+}
+
+// startLab starts the embedded target and points the settings at it.
+func startLab(ctx context.Context, settings *targetSettings) error {
+	specs, standIn, err := labTemplates(ctx)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("start the lab: %w", err)
+	}
+	labProcess, err = lab.Start(ctx, self, nil, []string{labEnv + "=1"}, lab.Spec{
+		Templates: specs, CacheDir: suite.config.Lab.Cache, LogDir: filepath.Join(suite.run.Artifacts(), "lab"),
+		MaxGuests: suite.config.Lab.MaxGuests,
+	}, os.Stderr)
+	if err != nil {
+		return err
+	}
+	endpoints := labProcess.Endpoints
+	settings.Lab, settings.APIKey, settings.StandIn = &endpoints, endpoints.APIKey, standIn
+	settings.Live = config.Live{
+		APIURL: endpoints.APIURL, SandboxURL: endpoints.SandboxURL,
+		Logs: []config.LogGlob{{Dirs: endpoints.LogDirs, Task: endpoints.LogTask}},
+	}
+	return nil
+}
+
+// labEnv tells a re-executed suite that it is the lab.
+const labEnv = "SANDPROOF_LAB"
+
+// labTemplates are the lab's templates with their envd binaries, and which of
+// them the stand-in serves.
+func labTemplates(ctx context.Context) ([]lab.TemplateSpec, map[string]bool, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return nil, nil, err
+	}
+	return lab.Templates(ctx, suite.config, root, filepath.Join(suite.run.Dir, "bin"))
+}
+
+// moduleRoot is the directory of this module's source, empty where there is
+// none: a precompiled suite runs anywhere.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		data, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && strings.HasPrefix(string(data), "module sandproof\n") {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", nil
+		}
+	}
+}
+
+// findProbe returns the guest probe: the given one, else one that is built
+// from this module's source.
+func findProbe(ctx context.Context) (string, error) {
+	if flags.probe != "" {
+		if _, err := os.Stat(flags.probe); err != nil {
+			return "", fmt.Errorf("the guest probe of -e2e.probe: %w", err)
+		}
+		return filepath.Abs(flags.probe)
+	}
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	if root == "" {
+		return "", errors.New("no guest probe: this suite runs outside of its source, so say where the probe is with -e2e.probe=PATH")
+	}
+	out := filepath.Join(suite.run.Dir, "bin", "guestprobe")
+	return out, lab.BuildStatic(ctx, root, "./cmd/guestprobe", "-X main.version="+version, out)
+}
+
+// client makes a client of the target's API for one process.
+func (s targetSettings) client() (*sandboxapi.Client, error) {
+	return sandboxapi.New(sandboxapi.Options{
+		APIURL: s.Live.APIURL, Domain: s.Live.Domain, SandboxURL: s.Live.SandboxURL, APIKey: s.APIKey,
+		UserAgent:     "sandproof/" + version + " (run " + suite.run.Manifest.Run + ")",
+		CreateTimeout: suite.config.Intervals.Create, RequestTimeout: suite.config.Intervals.Request,
+	})
+}
+
+// logSources are the target's logs.
+func (s targetSettings) logSources() []logscan.Source {
+	sources := make([]logscan.Source, 0, len(s.Live.Logs))
+	for _, l := range s.Live.Logs {
+		sources = append(sources, logscan.Files{Dirs: l.Dirs, Task: l.Task, Settle: logSettle, Poll: suite.config.Intervals.Poll})
+	}
+	return sources
+}
+
+// logSettle is how long Nomad's logmon may hold bytes back: 100 ms, and some.
+const logSettle = 150 * time.Millisecond
+
+// preflight looks at everything once, before any spec: each sentence says what
+// was tried.
+func preflight(ctx context.Context, settings targetSettings) error {
+	client, err := settings.client()
+	if err != nil {
+		return fmt.Errorf("preflight: %w", err)
+	}
+	if err := client.Health(ctx); err != nil {
+		return fmt.Errorf("preflight: %w", err)
+	}
+	if err := sweep(ctx, client); err != nil {
+		return fmt.Errorf("preflight: %w", err)
+	}
+	if err := templatesExist(ctx, client); err != nil {
+		return fmt.Errorf("preflight: %w", err)
+	}
+	for _, l := range settings.Live.Logs {
+		dirs, err := filepath.Glob(l.Dirs)
+		if err != nil {
+			return fmt.Errorf("preflight: log directories %q: %w", l.Dirs, err)
+		}
+		for _, dir := range dirs {
+			if _, err := os.ReadDir(dir); err != nil {
+				return fmt.Errorf("preflight: read the orchestrator's log directory: %w; run sandproof as a user who may", err)
+			}
+		}
+	}
+	return nil
+}
+
+// templatesExist looks each template up: by alias, else in the team's list.
+func templatesExist(ctx context.Context, client *sandboxapi.Client) error {
+	own, err := client.ListTemplates(ctx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, t := range own {
+		names = append(names, t.TemplateID)
+		names = append(names, t.Aliases...)
+		names = append(names, t.Names...)
+	}
+	var missing []string
+	for _, t := range suite.config.Templates {
+		plain, _, _ := strings.Cut(t.Name, ":")
+		if slices.Contains(names, plain) {
+			continue
+		}
+		// A public template of another team resolves by its alias only.
+		switch _, err := client.ResolveAlias(ctx, plain); sandboxapi.KindOf(err) {
+		case sandboxapi.NotFound:
+			missing = append(missing, t.Name)
+		case "", sandboxapi.Unauthorised, sandboxapi.Protocol:
+			// It is there, or this server does not tell.
+		case sandboxapi.Transient, sandboxapi.Capacity, sandboxapi.RateLimited, sandboxapi.Validation:
+			return err
+		}
+	}
+	if len(missing) > 0 {
+		slices.Sort(names)
+		return fmt.Errorf("the API knows no template %s; it lists %s", strings.Join(missing, ", "), strings.Join(slices.Compact(names), ", "))
+	}
+	return nil
+}
+
+// sweep ends sandboxes that an earlier run left behind: only those that carry
+// the harness's metadata and are past their own expiry.
+func sweep(ctx context.Context, client *sandboxapi.Client) error {
+	all, err := client.List(ctx, map[string]string{collect.MetadataVersion: version})
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		expires, err := strconv.ParseInt(s.Metadata[collect.MetadataExpires], 10, 64)
+		if err != nil || s.Metadata[collect.MetadataRun] == "" || time.Now().Unix() < expires {
+			continue
+		}
+		if _, err := client.Delete(ctx, s.SandboxID); err != nil {
+			return fmt.Errorf("end a sandbox that run %s left behind: %w", s.Metadata[collect.MetadataRun], err)
+		}
+		GinkgoWriter.Printf("ended sandbox %s, which run %s had left behind\n", s.SandboxID, s.Metadata[collect.MetadataRun])
+	}
+	return nil
+}
+
+// joinTarget makes the target usable in one process.
+func joinTarget(ctx context.Context, settings targetSettings) (*target, error) {
+	client, err := settings.client()
+	if err != nil {
+		return nil, err
+	}
+	probe, err := os.ReadFile(settings.Probe)
+	if err != nil {
+		return nil, fmt.Errorf("the guest probe: %w", err)
+	}
+	t := &target{settings: settings, client: client, logs: settings.logSources(), probe: probe}
+	if settings.Lab != nil {
+		if t.lifeline, err = lab.Lifeline(ctx, *settings.Lab, collect.MetadataProcess, processName()); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+func (t *target) leave() error {
+	if t.lifeline != nil {
+		return t.lifeline.Close()
+	}
+	return nil
+}
+
+// processName tells the processes of all runs apart.
+func processName() string {
+	return fmt.Sprintf("%s.%d", suite.run.Manifest.Run, GinkgoParallelProcess())
+}
+
+// collectOptions is what collecting one template's evidence takes.
+func (t *target) collectOptions(template config.Template) collect.Options {
+	return collect.Options{
+		Run: suite.run.Manifest.Run, Process: processName(), Version: version,
+		Target: string(suite.config.Target), StandIn: t.settings.StandIn[template.Name],
+		Template: template, Intervals: suite.config.IntervalsFor(template),
+		Client: t.client, Logs: t.logs, Probe: t.probe,
+	}
+}
+
+// leftovers lists what of this run is still there.
+func (t *target) leftovers(ctx context.Context, run string) ([]string, error) {
+	all, err := t.client.List(ctx, map[string]string{collect.MetadataRun: run})
+	if err != nil {
+		return nil, err
+	}
+	var left []string
+	for _, s := range all {
+		left = append(left, fmt.Sprintf("sandbox %s of template %s, made by %s, is still %s", s.SandboxID, s.TemplateID, s.Metadata[collect.MetadataProcess], s.State))
+	}
+	return left, nil
+}
+
+// stopLab ends the lab, where there is one.
+func stopLab(ctx context.Context) error {
+	if labProcess == nil {
+		return nil
+	}
+	return labProcess.Stop(ctx)
+}

@@ -1,0 +1,277 @@
+// Package collect takes one sandbox from its create call to evidence: the log
+// window, the guest probe, the experiments, the destruction. It asserts
+// nothing and knows no test runner: trouble becomes a Problem in the
+// evidence, and judging is done elsewhere.
+package collect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"sandproof/internal/config"
+	"sandproof/internal/evidence"
+	"sandproof/internal/logscan"
+	"sandproof/internal/sandboxapi"
+	"sandproof/internal/sandboxapi/envd"
+)
+
+// The metadata that every sandbox of the harness carries, by which its
+// leftovers are known and swept.
+const (
+	MetadataRun     = "sandproof.run"
+	MetadataProcess = "sandproof.process"
+	MetadataVersion = "sandproof.version"
+	// MetadataExpires is when the sandbox is surely of no use any more, in
+	// Unix seconds.
+	MetadataExpires = "sandproof.expires"
+)
+
+// Options say what to collect from where.
+type Options struct {
+	Run     string
+	Process string // the suite process, unique within the run
+	Version string // the harness's version
+	Target  string
+	StandIn bool
+
+	Template  config.Template
+	Intervals config.Intervals
+	Client    *sandboxapi.Client
+	Logs      []logscan.Source
+	// Probe is the guest probe's binary.
+	Probe []byte
+}
+
+// Session is one sandbox and what is known of it. Its methods are called one
+// after the other.
+type Session struct {
+	options  Options
+	evidence *evidence.Sandbox
+	window   *logscan.Window
+	sandbox  *sandboxapi.Sandbox
+	envd     *envd.Client
+	tried    map[evidence.Piece]bool
+	uploaded bool
+	renewal  func()
+}
+
+// New prepares a session; nothing happens yet.
+func New(o Options) *Session {
+	return &Session{
+		options: o, tried: map[evidence.Piece]bool{},
+		evidence: &evidence.Sandbox{
+			Version: evidence.Version, Run: o.Run, Target: o.Target, Template: o.Template.Name, StandIn: o.StandIn,
+		},
+	}
+}
+
+// Evidence is what is known so far.
+func (s *Session) Evidence() *evidence.Sandbox { return s.evidence }
+
+// problem records why a piece is missing.
+func (s *Session) problem(piece evidence.Piece, kind evidence.ProblemKind, call string, err error, meaning string) {
+	s.evidence.Problems = append(s.evidence.Problems, evidence.Problem{
+		Piece: piece, Kind: kind, Call: call, Error: err.Error(), Meaning: meaning, At: time.Now().UTC(),
+	})
+}
+
+// Open marks the log, then creates the sandbox: in this order, since what
+// envd says at its start is said before the create call returns. It keeps the
+// sandbox's time to live renewed until Close.
+func (s *Session) Open(ctx context.Context) {
+	s.tried[evidence.PieceAPI] = true
+	window, err := logscan.Open(ctx, s.options.Logs)
+	if err != nil {
+		s.problem(evidence.PieceLog, evidence.ProblemInfra, "mark the orchestrator's log", err, "without a mark before the create, no line can be told from an older one")
+		s.tried[evidence.PieceLog] = true
+	}
+	s.window = window
+
+	ttl := s.options.Intervals.SandboxTTL
+	seconds := int32(ttl.Seconds())
+	api := &evidence.API{Requested: time.Now().UTC(), BuildWanted: s.options.Template.BuildID}
+	sandbox, err := s.options.Client.Create(ctx, sandboxapi.NewSandbox{
+		TemplateID: s.options.Template.Name, Timeout: &seconds,
+		Metadata: map[string]string{
+			MetadataRun: s.options.Run, MetadataProcess: s.options.Process, MetadataVersion: s.options.Version,
+			// Renewals end with the run; an hour past the first time to live is
+			// more than any of them adds.
+			MetadataExpires: strconv.FormatInt(time.Now().Add(ttl+time.Hour).Unix(), 10),
+		},
+	})
+	api.Answered = time.Now().UTC()
+	if err != nil {
+		s.problem(evidence.PieceAPI, evidence.ProblemInfra, "create the sandbox", err, "")
+		return
+	}
+	s.sandbox = &sandbox
+	api.SandboxID, api.TemplateID, api.Alias, api.EnvdVersion = sandbox.SandboxID, sandbox.TemplateID, sandbox.Alias, sandbox.EnvdVersion
+	s.evidence.API = api
+	s.renew(ctx, ttl)
+	s.look(ctx)
+	if s.envd, err = s.options.Client.Envd(sandbox); err != nil {
+		s.problem(evidence.PieceHealth, evidence.ProblemInfra, "find the way to envd", err, "")
+		s.tried[evidence.PieceHealth] = true
+	}
+}
+
+// look adds what the API tells of the running sandbox; it is not needed for
+// anything else, so a failure costs these facts only.
+func (s *Session) look(ctx context.Context) {
+	detail, err := s.options.Client.Get(ctx, s.sandbox.SandboxID)
+	if err != nil {
+		return
+	}
+	api := s.evidence.API
+	api.StartedAt, api.EndAt, api.CPUCount, api.MemoryMB = &detail.StartedAt, &detail.EndAt, detail.CPUCount, detail.MemoryMB
+}
+
+// renew keeps the sandbox alive at half its time to live, beyond the context
+// that created it, until Close.
+func (s *Session) renew(ctx context.Context, ttl time.Duration) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() {
+		tick := time.NewTicker(ttl / 2)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				// A renewal that fails is followed by the next one; when all
+				// fail the sandbox ends, and what is lost by that says so.
+				_ = s.options.Client.SetTimeout(ctx, s.sandbox.SandboxID, ttl)
+			}
+		}
+	})
+	s.renewal = func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+// Collect gathers the pieces that were not tried yet, with what they rest on.
+func (s *Session) Collect(ctx context.Context, pieces ...evidence.Piece) {
+	steps := []struct {
+		piece evidence.Piece
+		needs []evidence.Piece
+		run   func(context.Context)
+	}{
+		{evidence.PieceHealth, nil, s.health},
+		{evidence.PieceSnapshot, []evidence.Piece{evidence.PieceHealth}, s.snapshot},
+		{evidence.PiecePlacement, []evidence.Piece{evidence.PieceHealth}, s.placement},
+		{evidence.PieceLog, nil, s.log},
+	}
+	if s.sandbox == nil {
+		return
+	}
+	wanted := slices.Clone(pieces)
+	for i := len(steps) - 1; i >= 0; i-- {
+		if slices.Contains(wanted, steps[i].piece) {
+			wanted = append(wanted, steps[i].needs...)
+		}
+	}
+	for _, step := range steps {
+		if slices.Contains(wanted, step.piece) && !s.tried[step.piece] {
+			s.tried[step.piece] = true
+			step.run(ctx)
+		}
+	}
+}
+
+// Close ends the sandbox and lets go of everything, whatever happened before.
+// Its error means that the sandbox may be left behind.
+func (s *Session) Close(ctx context.Context) error {
+	if s.window != nil {
+		s.window.Close()
+	}
+	if s.renewal != nil {
+		s.renewal()
+	}
+	if s.envd != nil {
+		s.envd.Close()
+	}
+	if s.sandbox == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.options.Intervals.Destroy)
+	defer cancel()
+	_, err := s.options.Client.Delete(ctx, s.sandbox.SandboxID)
+	return err
+}
+
+// health waits for envd, which real orchestrators have seen answering before
+// the create call returns: what is awaited here is the way to it.
+func (s *Session) health(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, s.options.Intervals.EnvdReady)
+	defer cancel()
+	tick := time.NewTicker(s.options.Intervals.Poll)
+	defer tick.Stop()
+	for {
+		status, err := s.envd.Health(ctx)
+		if err == nil {
+			s.evidence.Health = &evidence.Health{
+				Status: status, At: time.Now().UTC(), AfterMS: time.Since(s.evidence.API.Answered).Milliseconds(),
+			}
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			s.problem(evidence.PieceHealth, kindOf(err), "ask envd for its health", err, meaningOf(err))
+			return
+		}
+	}
+	// The metrics confirm the memory size; older or foreign envds may not tell.
+	if metrics, err := s.envd.Metrics(ctx); err == nil {
+		s.evidence.Health.MemTotal = metrics.MemTotal
+	}
+}
+
+// kindOf tells the guest's own failures from those of the way to it.
+func kindOf(err error) evidence.ProblemKind {
+	if e, ok := errors.AsType[*envd.Error](err); ok && (e.Where == envd.AtEnvd || e.Where == envd.AtPort) {
+		return evidence.ProblemGuest
+	}
+	return evidence.ProblemInfra
+}
+
+// meanings explain what envd's errors say about its cgroups
+// (clone3(2); e2b-dev/infra packages/envd/internal/services/process).
+var meanings = []struct{ text, meaning string }{
+	{"bad file descriptor", "envd clones into directories that are no cgroups: what is mounted at /sys/fs/cgroup is not cgroup2"},
+	{"device or resource busy", "a domain controller is enabled in the cgroup's own cgroup.subtree_control, one level too deep, so it takes no process"},
+	{"no such file or directory", "the cgroup that envd had opened was removed, or the program is not there"},
+}
+
+func meaningOf(err error) string {
+	for _, m := range meanings {
+		if strings.Contains(err.Error(), m.text) {
+			return m.meaning
+		}
+	}
+	if e, ok := errors.AsType[*envd.Error](err); ok && e.Status == http.StatusUnauthorized {
+		return "envd wants another access token"
+	}
+	return ""
+}
+
+// commandNotFound is the exit code of a shell that cannot start a program.
+const commandNotFound = 127
+
+// exitProblem explains a probe that ended badly.
+func exitProblem(mode string, result envd.Result) (err error, meaning string) { //nolint:revive,staticcheck // the error is data here, not a failure of the call
+	err = fmt.Errorf("the probe's %s ended with %s (exit code %d): %.500q", mode, result.Status, result.ExitCode, result.Stderr)
+	if result.ExitCode == commandNotFound {
+		meaning = "the wrapper with which envd starts commands needs nice and ionice, which this image may lack"
+	}
+	return err, meaning
+}

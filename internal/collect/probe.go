@@ -1,0 +1,130 @@
+package collect
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"sandproof/internal/evidence"
+	"sandproof/internal/sandboxapi/envd"
+)
+
+// Where the probe lies in the guest, and as whom it runs: root can read every
+// process.
+const (
+	probePath = "/tmp/sandproof-guestprobe"
+	probeUser = "root"
+)
+
+// probeOutput bounds what a probe may print, in bytes.
+const probeOutput = 4 << 20
+
+// upload puts the probe into the guest, once. The file API sets no x-bit, so
+// the first command does.
+func (s *Session) upload(ctx context.Context, piece evidence.Piece) bool {
+	if s.uploaded {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.options.Intervals.Command)
+	defer cancel()
+	if err := s.envd.WriteFile(ctx, probeUser, probePath, s.options.Probe); err != nil {
+		s.problem(piece, kindOf(err), "upload the guest probe", err, meaningOf(err))
+		return false
+	}
+	result, err := s.run(ctx, []string{"chmod", "0755", probePath}, nil)
+	if err != nil {
+		s.problem(piece, kindOf(err), "make the guest probe executable", err, meaningOf(err))
+		return false
+	}
+	if result.ExitCode != 0 || !result.Exited {
+		err, meaning := exitProblem("chmod", result)
+		s.problem(piece, evidence.ProblemGuest, "make the guest probe executable", err, meaning)
+		return false
+	}
+	s.uploaded = true
+	return true
+}
+
+// run runs a command through envd as root, with the configured lifetime.
+func (s *Session) run(ctx context.Context, argv []string, pty *envd.Size) (envd.Result, error) {
+	return s.envd.Run(ctx, envd.Command{
+		Path: argv[0], Args: argv[1:], User: probeUser, Dir: "/", PTY: pty,
+		Lifetime: s.options.Intervals.Command, OutputLimit: probeOutput,
+	})
+}
+
+// ask runs the probe in one mode and reads its frame.
+func ask[T any](ctx context.Context, s *Session, piece evidence.Piece, pty *envd.Size, args ...string) (*T, bool) {
+	if !s.upload(ctx, piece) {
+		return nil, false
+	}
+	call := "run the guest probe's " + args[0]
+	result, err := s.run(ctx, append([]string{probePath}, args...), pty)
+	if err != nil {
+		s.problem(piece, kindOf(err), call, err, meaningOf(err))
+		return nil, false
+	}
+	if result.ExitCode != 0 || !result.Exited {
+		err, meaning := exitProblem(args[0], result)
+		s.problem(piece, evidence.ProblemGuest, call, err, meaning)
+		return nil, false
+	}
+	output := result.Stdout
+	if pty != nil {
+		output = result.PTY
+	}
+	v, err := evidence.ParseProbe[T](output)
+	if err != nil {
+		s.problem(piece, evidence.ProblemGuest, call, err, "")
+		return nil, false
+	}
+	return v, true
+}
+
+func (s *Session) snapshot(ctx context.Context) {
+	if s.evidence.Health == nil {
+		return
+	}
+	if snapshot, ok := ask[evidence.Snapshot](ctx, s, evidence.PieceSnapshot, nil, "snapshot"); ok {
+		snapshot.Received = time.Now().UTC()
+		s.evidence.Snapshot = snapshot
+	}
+}
+
+// ptySize is an ordinary terminal's.
+var ptySize = &envd.Size{Cols: 80, Rows: 24}
+
+// placement provokes each kind of process: a command with its descendants and
+// a listener, and a terminal. What one kind cannot show does not hide the
+// other.
+func (s *Session) placement(ctx context.Context) {
+	if s.evidence.Health == nil {
+		return
+	}
+	placement := &evidence.Placement{}
+	wait := s.options.Intervals.Forwarder.String()
+	if report, ok := ask[evidence.PlacementReport](ctx, s, evidence.PiecePlacement, nil, "placement", "-forwarder-wait="+wait); ok {
+		placement.Command = &evidence.Placed{Process: &report.Self}
+		placement.Child, placement.Grandchild, placement.Forwarder = report.Child, report.Grandchild, report.Forwarder
+	} else {
+		lost := s.lost()
+		placement.Command, placement.Child, placement.Grandchild, placement.Forwarder = lost, lost, lost, lost
+	}
+	if process, ok := ask[evidence.Process](ctx, s, evidence.PiecePlacement, ptySize, "self"); ok {
+		placement.PTY = &evidence.Placed{Process: process}
+	} else {
+		placement.PTY = s.lost()
+	}
+	s.evidence.Placement = placement
+}
+
+// lost makes the placement's own account of the last problem.
+func (s *Session) lost() *evidence.Placed {
+	p := s.evidence.Problems[len(s.evidence.Problems)-1]
+	text := fmt.Sprintf("%s: %s", p.Call, p.Error)
+	if p.Meaning != "" {
+		text = strings.Join([]string{text, p.Meaning}, "; ")
+	}
+	return &evidence.Placed{Error: text, Infra: p.Kind == evidence.ProblemInfra}
+}
