@@ -8,18 +8,15 @@ TEMPLATES ?=
 TARGET ?=
 # In the lab: an envd version for the stand-in ("stand-in 0.4.3"), or a path.
 ENVD ?=
-# The run's name, which is its directory below runs/.
-RUN ?= $(shell date -u +%Y%m%dT%H%M%SZ)-$(shell echo $$$$)
+# The run's name, which is its directory below runs/; default: the time.
+RUN ?=
 # Further flags for ginkgo, such as --label-filter='stage:value'.
 GINKGO_FLAGS ?=
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 10s
 
-SUITE_FLAGS = -e2e.run=$(RUN) \
-	$(if $(TARGET),-e2e.target=$(TARGET)) \
-	$(if $(TEMPLATES),-e2e.templates=$(TEMPLATES)) \
-	$(if $(ENVD),-e2e.envd="$(ENVD)")
+export TEMPLATES TARGET ENVD RUN
 
 .PHONY: help
 help: ## Show this help.
@@ -27,7 +24,7 @@ help: ## Show this help.
 
 .PHONY: e2e
 e2e: ## Judge the templates: run the suites, show the verdicts, exit with the gate's code (TEMPLATES=, TARGET=, ENVD=, RUN=).
-	@scripts/e2e.sh "$(RUN)" $(GINKGO_FLAGS) -- $(SUITE_FLAGS)
+	@scripts/e2e.sh $(GINKGO_FLAGS)
 
 .PHONY: lab-deps
 lab-deps: ## Install what the lab needs through the package manager.

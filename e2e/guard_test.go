@@ -39,6 +39,7 @@ func endWithParent() {
 // run's result. Go does not cache a test that opened a file of its module
 // which is too new to be trusted, so the suite opens one from the future.
 func defeatTestCache(t *testing.T, run *rundir.Run) {
+	t.Helper()
 	name := filepath.Join(run.Dir, "uncached")
 	future := time.Now().AddDate(1, 0, 0)
 	if err := os.WriteFile(name, nil, 0o600); err != nil {

@@ -171,13 +171,13 @@ var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
 	leaks, err := suite.target.leftovers(ctx, suite.run.Manifest.Run)
 	stopped := stopLab(ctx)
 	if err != nil {
-		problem("the run could not be searched for sandboxes left behind: %v", err)
+		problemf("the run could not be searched for sandboxes left behind: %v", err)
 	}
 	for _, leak := range leaks {
-		problem("leak: %s", leak)
+		problemf("leak: %s", leak)
 	}
 	if stopped != nil {
-		problem("the lab did not stop cleanly: %v", stopped)
+		problemf("the lab did not stop cleanly: %v", stopped)
 	}
 	if err != nil || len(leaks) > 0 || stopped != nil {
 		Fail("infra: the run did not leave the target as it found it; the run's problems say what is left")
@@ -202,12 +202,12 @@ var _ = ReportAfterSuite("a run without a single spec is red", func(_ SpecContex
 // is also recorded.
 func giveUp(err error) {
 	GinkgoHelper()
-	problem("%v", err)
+	problemf("%v", err)
 	Fail(suite.redactor.String(fmt.Sprintf("infra: %v", err)))
 }
 
-// problem records trouble of the run itself.
-func problem(format string, args ...any) {
+// problemf records trouble of the run itself.
+func problemf(format string, args ...any) {
 	recorder := suite.recorder
 	if recorder == nil {
 		var err error

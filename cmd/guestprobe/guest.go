@@ -47,8 +47,7 @@ func readFile(name string) evidence.File {
 }
 
 func errnoName(err error) string {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[unix.Errno](err); ok {
 		if name := unix.ErrnoName(errno); name != "" {
 			return name
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -90,7 +91,7 @@ func startGrandchild() error {
 func (g guest) reportOnPipe(orphan bool) error {
 	pipe := os.NewFile(reportPipe, "report")
 	if pipe == nil {
-		return fmt.Errorf("no pipe to report on")
+		return errors.New("no pipe to report on")
 	}
 	defer pipe.Close()
 	if orphan {

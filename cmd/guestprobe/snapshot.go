@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -158,7 +159,7 @@ func (g guest) memTotal() (uint64, error) {
 			return kb * 1024, err
 		}
 	}
-	return 0, fmt.Errorf("no MemTotal in meminfo")
+	return 0, errors.New("no MemTotal in meminfo")
 }
 
 // mounts returns the mountinfo lines that say what lies at /sys/fs/cgroup and
@@ -189,7 +190,7 @@ func (g guest) initProgram(init evidence.Process) (*evidence.Program, error) {
 		name = init.Cmdline[1]
 	}
 	if name == "" {
-		return nil, fmt.Errorf("what PID 1 runs cannot be told")
+		return nil, errors.New("what PID 1 runs cannot be told")
 	}
 	sum, size, err := hash(filepath.Join(g.proc, "1", "root", name))
 	if err != nil {
@@ -210,7 +211,7 @@ func (g guest) envd(self evidence.Process) (*evidence.Envd, error) {
 		}
 		pid = p.PPID
 	}
-	return nil, fmt.Errorf("no process above the probe is envd")
+	return nil, errors.New("no process above the probe is envd")
 }
 
 // isEnvd goes by the program that a process runs. A replaced binary reads

@@ -91,4 +91,3 @@ func labCommand() *cobra.Command {
 	})
 	return cmd
 }
-

@@ -174,9 +174,9 @@ func (s *Session) Collect(ctx context.Context, pieces ...evidence.Piece) {
 		return
 	}
 	wanted := slices.Clone(pieces)
-	for i := len(steps) - 1; i >= 0; i-- {
-		if slices.Contains(wanted, steps[i].piece) {
-			wanted = append(wanted, steps[i].needs...)
+	for _, step := range slices.Backward(steps) {
+		if slices.Contains(wanted, step.piece) {
+			wanted = append(wanted, step.needs...)
 		}
 	}
 	for _, step := range steps {
@@ -268,7 +268,7 @@ func meaningOf(err error) string {
 const commandNotFound = 127
 
 // exitProblem explains a probe that ended badly.
-func exitProblem(mode string, result envd.Result) (err error, meaning string) { //nolint:revive,staticcheck // the error is data here, not a failure of the call
+func exitProblem(mode string, result envd.Result) (err error, meaning string) { //nolint:staticcheck // the error is data here, not a failure of the call
 	err = fmt.Errorf("the probe's %s ended with %s (exit code %d): %.500q", mode, result.Status, result.ExitCode, result.Stderr)
 	if result.ExitCode == commandNotFound {
 		meaning = "the wrapper with which envd starts commands needs nice and ionice, which this image may lack"

@@ -38,7 +38,7 @@ func defaults() Config {
 
 // IntervalsFor returns the intervals for one template: its own where it sets
 // them, else the run's.
-func (c Config) IntervalsFor(t Template) Intervals {
+func (c *Config) IntervalsFor(t Template) Intervals {
 	merged := c.Intervals
 	for i, own := range t.Intervals.all() {
 		if *own != 0 {

@@ -88,17 +88,17 @@ func isTrue(text string) bool { return text != "" && text != "false" && text != 
 // one go.
 type problems []string
 
-func (p *problems) add(format string, args ...any) { *p = append(*p, fmt.Sprintf(format, args...)) }
+func (p *problems) addf(format string, args ...any) { *p = append(*p, fmt.Sprintf(format, args...)) }
 
-func (p problems) err(file string) error {
-	if len(p) == 0 {
+func (p *problems) err(file string) error {
+	if len(*p) == 0 {
 		return nil
 	}
 	where := "the built-in defaults, the environment and the flags"
 	if file != "" {
 		where = file + ", the environment and the flags"
 	}
-	return fmt.Errorf("%s do not give a usable configuration:\n  - %s", where, strings.Join(p, "\n  - "))
+	return fmt.Errorf("%s do not give a usable configuration:\n  - %s", where, strings.Join(*p, "\n  - "))
 }
 
 // find looks for the file: the given one, else ginkgo.yml in the directory
@@ -195,24 +195,24 @@ func (c *Config) resolveTarget(p *problems, ci bool) {
 	case TargetAuto:
 		switch {
 		case ci:
-			p.add("CI is set and no target is chosen: say -e2e.target=live or -e2e.target=lab (make e2e TARGET=lab), or set target in ginkgo.yml")
+			p.addf("CI is set and no target is chosen: say -e2e.target=live or -e2e.target=lab (make e2e TARGET=lab), or set target in ginkgo.yml")
 		case place:
 			c.Target = TargetLive
 		case c.Live.APIKey != "":
-			p.add("E2B_API_KEY is set without a place to use it: set E2B_API_URL or E2B_DOMAIN too, or say -e2e.target=lab")
+			p.addf("E2B_API_KEY is set without a place to use it: set E2B_API_URL or E2B_DOMAIN too, or say -e2e.target=lab")
 		default:
 			c.Target = TargetLab
 		}
 	case TargetLive:
 		if !place {
-			p.add("target live needs a place: set E2B_API_URL or E2B_DOMAIN, or live.api-url or live.domain in ginkgo.yml")
+			p.addf("target live needs a place: set E2B_API_URL or E2B_DOMAIN, or live.api-url or live.domain in ginkgo.yml")
 		}
 	case TargetLab:
 	default:
-		p.add("target %q: want auto, live or lab", c.Target)
+		p.addf("target %q: want auto, live or lab", c.Target)
 	}
 	if c.Target == TargetLive && place && c.Live.APIKey == "" {
-		p.add("target live needs a key: set E2B_API_KEY")
+		p.addf("target live needs a key: set E2B_API_KEY")
 	}
 }
 
@@ -266,7 +266,7 @@ func (c *Config) selectTemplates(p *problems, flag string) {
 		c.Templates = append(c.Templates, Template{Name: name})
 	}
 	if len(c.Templates) == 0 && (c.Target == TargetLab || c.Target == TargetLive) {
-		p.add("no template is named: list them in ginkgo.yml, or say -e2e.templates=NAME (make e2e TEMPLATES=NAME)")
+		p.addf("no template is named: list them in ginkgo.yml, or say -e2e.templates=NAME (make e2e TEMPLATES=NAME)")
 	}
 	slices.SortStableFunc(c.Templates, func(a, b Template) int { return cmp.Compare(rank(a), rank(b)) })
 }
@@ -303,24 +303,24 @@ const leastMemory = 96
 
 func (c *Config) check(p *problems) {
 	if !slices.Contains([]Profile{ProfileCore, ProfileGate, ProfileExtended}, c.Profile) {
-		p.add("profile %q: want core, gate or extended", c.Profile)
+		p.addf("profile %q: want core, gate or extended", c.Profile)
 	}
 	for name, text := range map[string]string{"live.api-url (E2B_API_URL)": c.Live.APIURL, "live.sandbox-url (E2B_SANDBOX_URL)": c.Live.SandboxURL} {
 		if u, err := url.Parse(text); text != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
-			p.add("%s %q: want http(s)://host[:port]", name, text)
+			p.addf("%s %q: want http(s)://host[:port]", name, text)
 		}
 	}
 	seen := map[string]bool{}
 	for _, t := range c.Templates {
 		switch {
 		case !templateName.MatchString(t.Name):
-			p.add("template %q: a name has letters, digits and _ . / : -", t.Name)
+			p.addf("template %q: a name has letters, digits and _ . / : -", t.Name)
 		case seen[t.Name]:
-			p.add("template %s is named twice", t.Name)
+			p.addf("template %s is named twice", t.Name)
 		case t.BuildID != "" && !buildID.MatchString(t.BuildID):
-			p.add("template %s: build-id %q is no UUID", t.Name, t.BuildID)
+			p.addf("template %s: build-id %q is no UUID", t.Name, t.BuildID)
 		case t.Priority < 0:
-			p.add("template %s: priority %d: want 1 or more, or none", t.Name, t.Priority)
+			p.addf("template %s: priority %d: want 1 or more, or none", t.Name, t.Priority)
 		}
 		seen[t.Name] = true
 		c.checkIntervals(p, "template "+t.Name+": ", c.IntervalsFor(t))
@@ -330,7 +330,7 @@ func (c *Config) check(p *problems) {
 	}
 	for i, l := range c.Live.Logs {
 		if l.Dirs == "" || l.Task == "" {
-			p.add("live.logs[%d]: want dirs (a glob of alloc/logs directories) and task (orchestrator, or start)", i)
+			p.addf("live.logs[%d]: want dirs (a glob of alloc/logs directories) and task (orchestrator, or start)", i)
 		}
 	}
 	if c.Target == TargetLab {
@@ -341,21 +341,21 @@ func (c *Config) check(p *problems) {
 func (c *Config) checkIntervals(p *problems, of string, i Intervals) {
 	for _, d := range i.all() {
 		if *d <= 0 {
-			p.add("%sintervals: every wait must be positive, such as 30s", of)
+			p.addf("%sintervals: every wait must be positive, such as 30s", of)
 			return
 		}
 	}
 	if c.Target == TargetLive && i.Create <= serverBound {
-		p.add("%sintervals.create %s: the server itself takes up to %s, so give it more, such as 90s", of, i.Create, serverBound)
+		p.addf("%sintervals.create %s: the server itself takes up to %s, so give it more, such as 90s", of, i.Create, serverBound)
 	}
 	if i.LogCap <= i.LogQuiet {
-		p.add("%sintervals.log-cap %s must exceed log-quiet %s", of, i.LogCap, i.LogQuiet)
+		p.addf("%sintervals.log-cap %s must exceed log-quiet %s", of, i.LogCap, i.LogQuiet)
 	}
 }
 
 func (c *Config) checkLab(p *problems) {
 	if c.Lab.MaxGuests < 1 {
-		p.add("lab.max-guests %d: want 1 or more", c.Lab.MaxGuests)
+		p.addf("lab.max-guests %d: want 1 or more", c.Lab.MaxGuests)
 	}
 	if c.Lab.Envd != "" {
 		checkEnvd(p, "-e2e.envd", c.Lab.Envd)
@@ -363,30 +363,30 @@ func (c *Config) checkLab(p *problems) {
 	for _, t := range c.Templates {
 		r, known := c.Lab.Recipes[t.Name]
 		if !known {
-			p.add("template %q has no recipe in the lab; it has %s", t.Name, strings.Join(recipeNames(c.Lab.Recipes), ", "))
+			p.addf("template %q has no recipe in the lab; it has %s", t.Name, strings.Join(recipeNames(c.Lab.Recipes), ", "))
 			continue
 		}
 		of := "lab.recipes." + t.Name
 		if r.RootFS != "" && (r.Flavour != "" || r.Init != "" || r.Envd != "") {
-			p.add("%s: rootfs is a whole image, so flavour, init and envd must not be given with it", of)
+			p.addf("%s: rootfs is a whole image, so flavour, init and envd must not be given with it", of)
 		}
 		if r.RootFS == "" {
 			if r.Flavour != "busybox" {
-				p.add("%s: flavour %q: want busybox", of, r.Flavour)
+				p.addf("%s: flavour %q: want busybox", of, r.Flavour)
 			}
 			if !IsPath(r.Init) && r.Init != "delegated" && r.Init != "unpatched" {
-				p.add("%s: init %q: want delegated, unpatched, or a path (with a slash)", of, r.Init)
+				p.addf("%s: init %q: want delegated, unpatched, or a path (with a slash)", of, r.Init)
 			}
 			checkEnvd(p, of+": envd", r.Envd)
 		}
 		if r.EnvdStderr != "" && (r.EnvdStderr != "discard" || IsPath(r.Init) || r.RootFS != "") {
-			p.add("%s: envd-stderr %q: want discard, and one of the lab's own inits", of, r.EnvdStderr)
+			p.addf("%s: envd-stderr %q: want discard, and one of the lab's own inits", of, r.EnvdStderr)
 		}
 		if r.MemoryMB != 0 && r.MemoryMB < leastMemory {
-			p.add("%s: memory-mb %d: a guest needs %d", of, r.MemoryMB, leastMemory)
+			p.addf("%s: memory-mb %d: a guest needs %d", of, r.MemoryMB, leastMemory)
 		}
 		if r.CPUs < 0 {
-			p.add("%s: cpus %d: want 1 or more", of, r.CPUs)
+			p.addf("%s: cpus %d: want 1 or more", of, r.CPUs)
 		}
 	}
 }
@@ -394,12 +394,12 @@ func (c *Config) checkLab(p *problems) {
 func checkEnvd(p *problems, of, envd string) {
 	if version, standIn := StandInVersion(envd); standIn {
 		if _, err := semver.StrictNewVersion(version); err != nil {
-			p.add("%s %q: want \"stand-in VERSION\", such as %q", of, envd, StandIn+"0.6.13")
+			p.addf("%s %q: want \"stand-in VERSION\", such as %q", of, envd, StandIn+"0.6.13")
 		}
 		return
 	}
 	if !IsPath(envd) {
-		p.add("%s %q: want \"stand-in VERSION\", such as %q, or a path (with a slash)", of, envd, StandIn+"0.6.13")
+		p.addf("%s %q: want \"stand-in VERSION\", such as %q, or a path (with a slash)", of, envd, StandIn+"0.6.13")
 	}
 }
 
@@ -414,7 +414,7 @@ func recipeNames(recipes map[string]Recipe) []string {
 
 // Effective is the configuration as it was resolved, for the run directory.
 // Credentials are no part of it.
-func (c Config) Effective() ([]byte, error) {
+func (c *Config) Effective() ([]byte, error) {
 	data, err := yaml.Marshal(c)
 	if err != nil {
 		return nil, fmt.Errorf("write the effective configuration: %w", err)

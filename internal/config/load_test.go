@@ -172,7 +172,7 @@ func TestShippedLiveExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
+	names := make([]string, 0, len(c.Templates))
 	for _, template := range c.Templates {
 		names = append(names, template.Name)
 	}

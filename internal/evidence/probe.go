@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -42,7 +43,7 @@ func ParseProbe[T any](output []byte) (*T, error) {
 		return nil, fmt.Errorf("the probe's output ends within its frame, after %d bytes", len(output))
 	}
 	if bytes.Contains(rest, []byte(probeBegin)) {
-		return nil, fmt.Errorf("the probe's output holds two frames: something in the guest prints in its name")
+		return nil, errors.New("the probe's output holds two frames: something in the guest prints in its name")
 	}
 	v := new(T)
 	if err := json.Unmarshal(data, v); err != nil {

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -58,11 +60,18 @@ type Files struct {
 // Name implements Source.
 func (f Files) Name() string { return filepath.Join(f.Dirs, f.Task+".{stdout,stderr}.N") }
 
-// held is one file that is kept open, so that its removal loses nothing.
-type held struct {
+// logFile is one file of the log, by its name.
+type logFile struct {
 	path   string
 	stream string // directory and stream: the files of one index sequence
 	index  int
+}
+
+// held is one file that is kept open, so that its removal loses nothing.
+type held struct {
+	logFile
+
+	late   bool // it appeared after the mark, so it counts whole
 	file   *os.File
 	from   int64 // first byte that counts
 	lineAt int64 // beginning of the line in which from lies
@@ -99,8 +108,15 @@ func (f Files) Open(ctx context.Context) (Stretch, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range found {
-		if err := s.hold(name, true); err != nil {
+	newest := map[string]int{}
+	for _, f := range found {
+		newest[f.stream] = max(newest[f.stream], f.index)
+	}
+	for _, f := range found {
+		// A file is final as soon as the next index exists: only the newest
+		// is worth following.
+		err := s.hold(f, false, f.index == newest[f.stream])
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			s.Close()
 			return nil, err
 		}
@@ -115,12 +131,12 @@ var fileName = regexp.MustCompile(`^(.+)\.(stdout|stderr)\.([0-9]{1,9})$`)
 
 // list returns the task's log files: regular files by their own name, since
 // the directory holds FIFOs as well, which must never be opened.
-func (f Files) list() ([]string, error) {
-	dirs, err := filepath.Glob(f.Dirs)
+func (f Files) list() ([]logFile, error) {
+	dirs, err := expand(f.Dirs)
 	if err != nil {
-		return nil, fmt.Errorf("log directories %q: %w", f.Dirs, err)
+		return nil, fmt.Errorf("find the log directories %q: %w; sandproof must be able to read every allocation", f.Dirs, err)
 	}
-	var names []string
+	var files []logFile
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
 		if errors.Is(err, os.ErrNotExist) {
@@ -131,44 +147,105 @@ func (f Files) list() ([]string, error) {
 		}
 		for _, entry := range entries {
 			match := fileName.FindStringSubmatch(entry.Name())
-			if match != nil && match[1] == f.Task && entry.Type().IsRegular() {
-				names = append(names, filepath.Join(dir, entry.Name()))
+			if match == nil || match[1] != f.Task || !entry.Type().IsRegular() {
+				continue
 			}
+			index, err := strconv.Atoi(match[3])
+			if err != nil {
+				return nil, fmt.Errorf("list the logs: index of %s: %w", entry.Name(), err)
+			}
+			files = append(files, logFile{path: filepath.Join(dir, entry.Name()), stream: filepath.Join(dir, match[2]), index: index})
+		}
+	}
+	return files, nil
+}
+
+// expand finds the directories that a glob means. Other than filepath.Glob it
+// reports a directory that it may not look into: an allocation passed over in
+// silence would make its silence look like health.
+func expand(pattern string) ([]string, error) {
+	parent, last := filepath.Split(filepath.Clean(pattern))
+	parents := []string{parent}
+	if strings.ContainsAny(parent, `*?[\`) {
+		var err error
+		if parents, err = expand(parent); err != nil {
+			return nil, err
+		}
+	}
+	var found []string
+	for _, dir := range parents {
+		names := []string{last}
+		if strings.ContainsAny(last, `*?[\`) {
+			var err error
+			if names, err = matching(dir, last); err != nil {
+				return nil, err
+			}
+		}
+		for _, name := range names {
+			path := filepath.Join(dir, name)
+			info, err := os.Stat(path)
+			switch {
+			case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+			case err != nil:
+				return nil, err
+			case info.IsDir():
+				found = append(found, path)
+			}
+		}
+	}
+	return found, nil
+}
+
+// matching lists the names in a directory that a pattern without a slash
+// matches; none where the directory is gone.
+func matching(dir, pattern string) ([]string, error) {
+	if dir == "" {
+		dir = "."
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	var names []string
+	for _, entry := range entries {
+		matched, err := filepath.Match(pattern, entry.Name())
+		if err != nil {
+			return nil, err
+		}
+		if matched {
+			names = append(names, entry.Name())
 		}
 	}
 	return names, nil
 }
 
-// hold opens a file and keeps it. At the first mark only what comes after its
-// present end counts; a file that appears later counts whole.
-func (s *fileStretch) hold(path string, atMark bool) error {
+// hold opens a file and keeps it. At the mark only what comes after its
+// present end counts; a late file, which appears after it, counts whole.
+func (s *fileStretch) hold(f logFile, late, live bool) error {
 	// Without blocking, should the name have become a FIFO in between.
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	file, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file", path)
+		err = fmt.Errorf("%s is no regular file", f.path)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("open the log: %w", err), file.Close())
 	}
-	match := fileName.FindStringSubmatch(filepath.Base(path))
-	index, err := strconv.Atoi(match[3])
-	if err != nil {
-		return errors.Join(fmt.Errorf("open the log: %w", err), file.Close())
-	}
-	h := &held{path: path, stream: filepath.Join(filepath.Dir(path), match[2]), index: index, file: file}
-	if atMark {
+	h := &held{logFile: f, late: late, file: file}
+	if !late {
 		h.from = info.Size()
 		if h.lineAt, err = lineStart(file, h.from); err != nil {
 			return errors.Join(fmt.Errorf("read the log: %w", err), file.Close())
 		}
 	}
 	h.seen = h.from
-	h.follow = follow(path, h.from)
-	s.files[path] = h
+	if live {
+		h.follow = follow(file, h.from)
+	}
+	s.files[f.path] = h
 	return nil
 }
 
@@ -204,16 +281,16 @@ func (s *fileStretch) discover() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		s.trouble("%v", err)
+		s.troublef("%v", err)
 		return
 	}
-	for _, path := range found {
-		if h, known := s.files[path]; known {
+	for _, f := range found {
+		if h, known := s.files[f.path]; known {
 			s.sameFile(h)
 			continue
 		}
-		if err := s.hold(path, false); err != nil && !errors.Is(err, os.ErrNotExist) {
-			s.trouble("%v", err)
+		if err := s.hold(f, true, true); err != nil && !errors.Is(err, os.ErrNotExist) {
+			s.troublef("%v", err)
 		}
 	}
 }
@@ -223,12 +300,12 @@ func (s *fileStretch) sameFile(h *held) {
 	now, err := os.Stat(h.path)
 	then, heldErr := h.file.Stat()
 	if err == nil && heldErr == nil && !os.SameFile(now, then) {
-		s.trouble("%s was replaced by another file of its name", h.path)
+		s.troublef("%s was replaced by another file of its name", h.path)
 	}
 }
 
 // trouble notes, once, something that makes the read incomplete.
-func (s *fileStretch) trouble(format string, args ...any) {
+func (s *fileStretch) troublef(format string, args ...any) {
 	if text := fmt.Sprintf(format, args...); !slices.Contains(s.troubles, text) {
 		s.troubles = append(s.troubles, text)
 	}
@@ -240,21 +317,39 @@ func (s *fileStretch) Grown(text []byte) bool {
 	defer s.mu.Unlock()
 	grown := false
 	for _, h := range s.files {
-		info, err := h.file.Stat()
-		if err != nil || info.Size() <= h.seen {
+		size := s.size(h)
+		if size <= h.seen {
 			continue
 		}
 		// From a little before, should the text have been cut.
-		from := max(h.from, h.seen-int64(len(text)))
-		found, err := contains(h.file, from, info.Size(), text)
+		from := max(h.from, h.seen-overlap(text))
+		found, err := contains(h.file, from, size, text)
 		if err != nil {
-			s.trouble("read %s: %v", h.path, err)
+			s.troublef("read %s: %v", h.path, err)
 		}
 		grown = grown || found
-		h.seen = info.Size()
+		h.seen = size
 	}
 	return grown
 }
+
+// size looks at a file's present size. Nomad never cuts a file, so one that
+// shrank has lost what was in it.
+func (s *fileStretch) size(h *held) int64 {
+	info, err := h.file.Stat()
+	if err != nil {
+		s.troublef("look at %s: %v", h.path, err)
+		return h.seen
+	}
+	if info.Size() < h.seen {
+		s.troublef("%s was cut from %d to %d bytes", h.path, h.seen, info.Size())
+	}
+	return info.Size()
+}
+
+// overlap is how much of what was looked at before can belong to a text that
+// ends in what comes now, in bytes.
+func overlap(text []byte) int64 { return int64(max(0, len(text)-1)) }
 
 func contains(file *os.File, from, to int64, text []byte) (bool, error) {
 	buffer := make([]byte, chunkSize)
@@ -267,7 +362,7 @@ func contains(file *os.File, from, to int64, text []byte) (bool, error) {
 			return false, err
 		}
 		if from += int64(n); from < to {
-			from -= int64(len(text)) // a match may lie across two chunks
+			from -= overlap(text) // a match may lie across two chunks
 		}
 	}
 	return false, nil
@@ -290,16 +385,7 @@ func (s *fileStretch) Seal(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, h := range s.files {
-		info, err := h.file.Stat()
-		if err != nil {
-			s.trouble("look at %s: %v", h.path, err)
-			continue
-		}
-		h.end = info.Size()
-		if h.end < h.from {
-			s.trouble("%s was cut from %d to %d bytes", h.path, h.from, h.end)
-			h.end = h.from
-		}
+		h.end = max(h.from, s.size(h))
 	}
 	return nil
 }
@@ -308,39 +394,88 @@ func (s *fileStretch) Seal(ctx context.Context) error {
 func (s *fileStretch) Read(ctx context.Context, chunk func(stream, source string, offset int64, data []byte)) ([]evidence.Coverage, []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	files := make([]*held, 0, len(s.files))
-	for _, h := range s.files {
-		files = append(files, h)
-	}
-	slices.SortFunc(files, func(a, b *held) int {
+	files := slices.SortedFunc(maps.Values(s.files), func(a, b *held) int {
 		return cmp.Or(cmp.Compare(a.stream, b.stream), cmp.Compare(a.index, b.index))
 	})
+	if len(files) == 0 {
+		s.troublef("there is no log file %s", s.source.Name())
+	}
+	s.missing(files)
 	var coverage []evidence.Coverage
+	var unfinished carry
 	buffer := make([]byte, chunkSize)
+	giveUp := time.Now().Add(followGrace)
 	for i, h := range files {
-		if i > 0 && files[i-1].stream == h.stream && h.index != files[i-1].index+1 && h.from == 0 {
-			s.trouble("between %s and %s files are missing: they came and were removed unseen", files[i-1].path, filepath.Base(h.path))
+		if i > 0 && files[i-1].stream != h.stream {
+			unfinished = nil
 		}
-		at, lines := h.lineAt, 0
+		if h.lineAt > 0 {
+			unfinished = nil // the line before ended in this file
+		}
+		if h.lineAt < h.from {
+			data := make([]byte, h.from-h.lineAt)
+			if _, err := h.file.ReadAt(data, h.lineAt); err != nil {
+				s.troublef("read %s at %d: %v", h.path, h.lineAt, err)
+			}
+			unfinished = append(unfinished, piece{h.path, h.lineAt, data})
+		}
+		at, lines := h.from, 0
 		for at < h.end && ctx.Err() == nil {
 			n, err := h.file.ReadAt(buffer[:min(int64(len(buffer)), h.end-at)], at)
-			lines += bytes.Count(buffer[max(0, min(int64(n), h.from-at)):n], []byte("\n"))
-			chunk(h.stream, h.path, at, buffer[:n])
-			at += int64(n)
-			if err != nil && !(errors.Is(err, io.EOF) && at == h.end) {
-				s.trouble("read %s at %d: %v", h.path, at, err)
+			if n > 0 {
+				unfinished.handOut(h.stream, chunk)
+				unfinished = nil
+				lines += bytes.Count(buffer[:n], []byte("\n"))
+				chunk(h.stream, h.path, at, buffer[:n])
+				at += int64(n)
+			}
+			if err != nil && (!errors.Is(err, io.EOF) || at != h.end) {
+				s.troublef("read %s at %d: %v", h.path, at, err)
 				break
 			}
 		}
 		if ctx.Err() != nil {
-			s.trouble("the read of %s was given up: %v", h.path, context.Cause(ctx))
+			s.troublef("the read of %s was given up: %v", h.path, context.Cause(ctx))
 		}
 		if at > h.from {
 			coverage = append(coverage, evidence.Coverage{Source: h.path, From: h.from, To: at})
 		}
-		s.lost += max(0, lines-h.follow.lines())
+		s.lost += max(0, lines-h.follow.await(ctx, lines, giveUp))
 	}
 	return coverage, s.troubles
+}
+
+// missing notes the files that came and went unseen. Indices rise one by one
+// from 0, so a late file tells of those before it; gaps between files that
+// were there at the mark are older than the window.
+func (s *fileStretch) missing(files []*held) {
+	for i, h := range files {
+		expected := 0
+		if i > 0 && files[i-1].stream == h.stream {
+			expected = files[i-1].index + 1
+		}
+		if h.late && h.index != expected {
+			s.troublef("%s begins at index %d, where %d was expected: files came and were removed unseen", h.path, h.index, expected)
+		}
+	}
+}
+
+// piece is a part of a line that was written before the mark.
+type piece struct {
+	source string
+	offset int64
+	data   []byte
+}
+
+// carry is the line that had begun at the mark, in one file or in several. It
+// counts only when it goes on after the mark: a torn line that an allocation
+// left behind long ago is not of this window.
+type carry []piece
+
+func (c carry) handOut(stream string, chunk func(stream, source string, offset int64, data []byte)) {
+	for _, p := range c {
+		chunk(stream, p.source, p.offset, p.data)
+	}
 }
 
 // TailLost implements Stretch.

@@ -1,7 +1,10 @@
 package logscan
 
 import (
+	"context"
+	"fmt"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,11 +29,20 @@ const followPoll = 50 * time.Millisecond
 // setPoll sets the library's package-wide pause once, before its first use.
 var setPoll = sync.OnceFunc(func() { watch.POLL_DURATION = followPoll })
 
-// follow starts a tail at an offset; nil when the file could not be followed,
-// which costs the live view and nothing else.
-func follow(path string, from int64) *follower {
+// followGrace is how long the tails may take to hand out what lies before the
+// end mark: some looks at the file.
+const followGrace = 5 * followPoll
+
+// follow starts a tail of a file that is held open, at an offset; nil when the
+// file could not be followed, which costs the live view and nothing else.
+//
+// The tail is given the held file by its descriptor and not by its name: the
+// library ends the whole process (util.Fatal) when a name can no longer be
+// looked at for another reason than its absence, and it would give up a file
+// that is removed before its last lines were read.
+func follow(file *os.File, from int64) *follower {
 	setPoll()
-	t, err := tail.TailFile(path, tail.Config{
+	t, err := tail.TailFile(fmt.Sprintf("/proc/self/fd/%d", file.Fd()), tail.Config{
 		Location: &tail.SeekInfo{Offset: from, Whence: io.SeekStart},
 		Follow:   true, MustExist: true, Poll: true,
 		// Without it a half line at the end of the file is handed out and its
@@ -53,10 +65,16 @@ func follow(path string, from int64) *follower {
 	return f
 }
 
-// lines is how many whole lines have come.
-func (f *follower) lines() int {
+// await returns how many whole lines have come, when it is as many as were
+// expected or the time is over.
+func (f *follower) await(ctx context.Context, expected int, deadline time.Time) int {
 	if f == nil {
 		return 0
+	}
+	tick := time.NewTicker(followPoll / 10)
+	defer tick.Stop()
+	for int(f.count.Load()) < expected && ctx.Err() == nil && time.Now().Before(deadline) {
+		<-tick.C
 	}
 	return int(f.count.Load())
 }

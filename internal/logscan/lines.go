@@ -3,8 +3,10 @@ package logscan
 import "bytes"
 
 // maxLine bounds one line, in bytes; what exceeds it is dropped and the line
-// is marked. It is more than Nomad keeps in one piece.
-const maxLine = 64 << 10
+// is marked. Older envd print what users' processes say on the guest's console,
+// up to 96 KiB in one line, escaped (e2b-dev/infra packages/envd/internal/logs,
+// LogBufferedDataEvents).
+const maxLine = 256 << 10
 
 // line is one line of a stream of files.
 type line struct {

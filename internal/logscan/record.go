@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Record is one line of a log, decoded.
@@ -48,9 +49,6 @@ func Parse(line []byte) Record {
 		r.SandboxID = sandboxOf(object)
 		r.Message = textOf(object, "message", "msg")
 		r.Time = timeOf(object)
-		// A bare structured line without a sandbox is envd's own logger on
-		// the guest's console.
-		r.Structured = r.SandboxID == ""
 	case consoleTime.MatchString(plain):
 		stamp := consoleTime.FindStringSubmatch(plain)[1]
 		r.Time, _ = time.Parse(zapTime, stamp)
@@ -63,15 +61,21 @@ func Parse(line []byte) Record {
 	r.Message = withoutPrefixes(normalise(r.Message))
 	if strings.HasPrefix(r.Message, `{"`) {
 		var object map[string]any
-		r.Structured = r.Structured || json.Unmarshal([]byte(r.Message), &object) == nil
+		r.Structured = json.Unmarshal([]byte(r.Message), &object) == nil
 	}
 	return r
 }
 
+// maxTries bounds how often the beginning of a record's fields is guessed:
+// fields may quote two blanks and a brace a few times, a hostile message may
+// hold thousands.
+const maxTries = 16
+
 // splitFields cuts the trailing object of fields off a console record: the
 // last two blanks and brace from which the rest is one object.
 func splitFields(text string) (message, sandbox string) {
-	for end := len(text); ; {
+	end := len(text)
+	for range maxTries {
 		at := strings.LastIndex(text[:end], "  {")
 		if at < 0 {
 			break
@@ -107,8 +111,10 @@ func textOf(object map[string]any, names ...string) string {
 
 func timeOf(object map[string]any) time.Time {
 	text := textOf(object, "timestamp", "ts", "time")
-	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
-		return t
+	for _, layout := range []string{time.RFC3339Nano, zapTime} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t
+		}
 	}
 	return time.Time{}
 }
@@ -127,7 +133,7 @@ func stripEscapes(text string) string {
 // carriage return hides text from terminals only, so it is a blank too.
 func normalise(text string) string {
 	text = strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f {
+		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
@@ -135,7 +141,19 @@ func normalise(text string) string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
-// prefixes stand before a line that came through the kernel's log or syslog.
-var prefixes = regexp.MustCompile(`^(?:\[ ?\d+\.\d+\] )?(?:[A-Za-z0-9_./-]+\[\d+\]: )?`)
+// The prefixes of a line that came through the kernel's log, and of one that
+// came through syslog.
+var (
+	kernelPrefix = regexp.MustCompile(`^\[ ?\d+\.\d+\] `)
+	syslogPrefix = regexp.MustCompile(`^[A-Za-z0-9_./-]+\[\d+\]: `)
+)
 
-func withoutPrefixes(text string) string { return text[len(prefixes.FindString(text)):] }
+// withoutPrefixes leaves the text as the program printed it. Only systemd's
+// name stays: what it says of cgroups is not of envd's.
+func withoutPrefixes(text string) string {
+	text = text[len(kernelPrefix.FindString(text)):]
+	if strings.HasPrefix(text, "systemd[") {
+		return text
+	}
+	return text[len(syslogPrefix.FindString(text)):]
+}

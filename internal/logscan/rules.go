@@ -21,29 +21,36 @@ type Rule struct {
 	Samples []string
 }
 
+// causes are the words that envd puts before the failure that it names last.
+const causes = `^(?:failed to create (?:cgroup2 manager|cgroups|\S+ cgroup): )*`
+
 // rules are tried in order; the first that matches names the line. The texts
 // are those of e2b-dev/infra packages/envd/main.go and
 // internal/services/cgroups, from c7180fe2c to 54693ff35, and of the init
 // scripts of a public fork.
+//
+// A failure is one only where the line begins with it, as envd prints it: in
+// the middle of a line the same words may be a user's command that envd's
+// logger quotes, in a record that was damaged. Such a line is unknown.
 var rules = []Rule{
 	{
 		ID: "CG005", Class: evidence.FindingFailure, Meaning: "cgroups were switched off on purpose",
-		Match:   regexp.MustCompile(`cgroups disabled via --no-cgroups`),
+		Match:   regexp.MustCompile(`^cgroups disabled via --no-cgroups`),
 		Samples: []string{"cgroups disabled via --no-cgroups; using no-op cgroup manager"},
 	},
 	{
 		ID: "CG003", Class: evidence.FindingFailure, Meaning: "envd gave up its cgroups: nothing is limited",
-		Match:   regexp.MustCompile(`falling back to no-op cgroup manager`),
+		Match:   regexp.MustCompile(`^falling back to no-op cgroup manager`),
 		Samples: []string{"falling back to no-op cgroup manager"},
 	},
 	{
 		ID: "CG004", Class: evidence.FindingFailure, Meaning: "one limit was skipped, since its file does not exist",
-		Match:   regexp.MustCompile(`cgroup property "(?P<property>[^"]+)" unavailable at "[^"]*?(?P<group>[^"/]+)", skipping`),
+		Match:   regexp.MustCompile(`^cgroup property "(?P<property>[^"]+)" unavailable at "[^"]*?(?P<group>[^"/]+)", skipping`),
 		Samples: []string{`cgroup property "io.weight" unavailable at "/sys/fs/cgroup/user", skipping`},
 	},
 	{
 		ID: "CG006", Class: evidence.FindingFailure, Meaning: "no cgroup2 is mounted where envd looks",
-		Match: regexp.MustCompile(`is not a cgroup2 filesystem|failed to statfs cgroup root`),
+		Match: regexp.MustCompile(causes + `(?:cgroup root \S+ is not a cgroup2 filesystem|failed to statfs cgroup root)`),
 		Samples: []string{
 			"failed to create cgroup2 manager: cgroup root /sys/fs/cgroup is not a cgroup2 filesystem (type=0x62656572)",
 			"failed to create cgroup2 manager: failed to statfs cgroup root /sys/fs/cgroup: no such file or directory",
@@ -51,7 +58,7 @@ var rules = []Rule{
 	},
 	{
 		ID: "CG002", Class: evidence.FindingFailure, Meaning: "a limit could not be written",
-		Match: regexp.MustCompile(`failed to write cgroup property(?: "[^"]+")?: (?:(?:open|write) \S*/(?P<group>[^/ ]+)/(?P<property>[^/ :]+): )?(?P<errno>.*)$`),
+		Match: regexp.MustCompile(causes + `failed to write cgroup property(?: "[^"]+")?: (?:\w+ \S*/(?P<group>[^/ ]+)/(?P<property>[^/ :]+): )?(?P<errno>.*)$`),
 		Samples: []string{
 			"failed to create cgroup2 manager: failed to create cgroups: failed to create user cgroup: failed to write cgroup property: open /sys/fs/cgroup/user/memory.high: permission denied",
 			"failed to write cgroup property: open /sys/fs/cgroup/user/cpu.weight: permission denied",
@@ -61,7 +68,8 @@ var rules = []Rule{
 	},
 	{
 		ID: "CG007", Class: evidence.FindingFailure, Meaning: "a cgroup could not be made",
-		Match: regexp.MustCompile(`failed to create (?:cgroup root|(?P<group>user|ptys?|socats?) cgroup)(?:: mkdir \S+)?(?:: (?P<errno>.*))?$`),
+		Match: regexp.MustCompile(`^(?:failed to create (?:cgroup2 manager|cgroups): )*` +
+			`failed to create (?:(?P<group>user|ptys?|socats?) cgroup(?:: failed to create cgroup root)?|cgroup root)(?:: mkdir \S+)?(?:: (?P<errno>.*))?$`),
 		Samples: []string{
 			"failed to create cgroup2 manager: failed to create cgroups: failed to create pty cgroup: failed to create cgroup root: mkdir /sys/fs/cgroup/ptys: read-only file system",
 			"failed to create socat cgroup: no such device",
@@ -69,12 +77,12 @@ var rules = []Rule{
 	},
 	{
 		ID: "CG001", Class: evidence.FindingFailure, Meaning: "envd could not set its cgroups up",
-		Match:   regexp.MustCompile(`failed to create cgroup2 manager|failed to create cgroups`),
+		Match:   regexp.MustCompile(`^failed to create (?:cgroup2 manager|cgroups)`),
 		Samples: []string{"failed to create cgroup2 manager: permission denied"},
 	},
 	{
 		ID: "CG009", Class: evidence.FindingFailure, Meaning: "envd could not read the guest's memory size",
-		Match:   regexp.MustCompile(`failed to calculate host metrics: (?P<errno>.*)$`),
+		Match:   regexp.MustCompile(`^failed to calculate host metrics: (?P<errno>.*)$`),
 		Samples: []string{"failed to calculate host metrics: open /proc/meminfo: no such file or directory"},
 	},
 	{
@@ -111,8 +119,16 @@ var rules = []Rule{
 		},
 	},
 	{
+		ID: "CGOK2", Class: evidence.FindingBenign, Meaning: "a line of a Go stack trace: a function or a file, and no words",
+		Match: regexp.MustCompile(`^\S*/\S*cgroup\S*(?: \+0x[0-9a-f]+)?$`),
+		Samples: []string{
+			"github.com/e2b-dev/infra/packages/orchestrator/pkg/sandbox/cgroup.(*managerImpl).failed(...)",
+			"/build/packages/orchestrator/pkg/sandbox/cgroup/errors.go:63 +0x1d",
+		},
+	},
+	{
 		ID: "CG0U0", Class: evidence.FindingUnknown, Meaning: "speaks of cgroup trouble, and no rule knows it",
-		Match:   regexp.MustCompile(`(?i)cgroup.*(?:denied|fail|error|no such|invalid|unable|cannot|unavailable|not permitted|fall)|(?:fail|error|unable|cannot|fall).*cgroup`),
+		Match:   regexp.MustCompile(`(?i)cgroup.*(?:denied|fail|error|no such|invalid|unable|cannot|could not|unavailable|not permitted|not supported|read-only|busy|fall)|(?:fail|error|unable|cannot|could not|fall).*cgroup|failed to calculate host metrics`),
 		Samples: []string{"cgroup v3 backend: operation not permitted", "could not attach: error in cgroup controller"},
 	},
 }
@@ -120,16 +136,24 @@ var rules = []Rule{
 // shingle is how much of a failure's own words makes a fragment of one.
 const shingle = 12
 
+// telling is how much of a fragment must be words that only envd's failures
+// use, in bytes: everybody's log holds "failed to create".
+const telling = 3
+
 // fragments are the words of envd's failures, of which a damaged line may
 // hold a part: the console mixes kernel messages into envd's lines.
 var fragments = func() map[string]bool {
 	set := map[string]bool{}
-	for _, text := range []string{
-		"failed to create cgroup2 manager", "failed to write cgroup property", "falling back to no-op cgroup manager",
-		"cgroups disabled via --no-cgroups", "is not a cgroup2 filesystem",
+	for _, text := range []struct{ common, own string }{
+		{"failed to create ", "cgroup2 manager"},
+		{"failed to write ", "cgroup property"},
+		{"falling back to ", "no-op cgroup manager"},
+		{"", "cgroups disabled via --no-cgroups"},
+		{"is not a ", "cgroup2 filesystem"},
 	} {
-		for i := 0; i+shingle <= len(text); i++ {
-			set[text[i:i+shingle]] = true
+		whole := text.common + text.own
+		for i := max(0, len(text.common)+telling-shingle); i+shingle <= len(whole); i++ {
+			set[whole[i:i+shingle]] = true
 		}
 	}
 	return set
@@ -167,7 +191,7 @@ func (r *Rule) finding(record Record, raw []byte) evidence.Finding {
 	for i, name := range r.Match.SubexpNames() {
 		switch name {
 		case "group":
-			f.Group = match[i]
+			f.Group = directoryOf(match[i])
 		case "property":
 			f.Property = match[i]
 		case "errno":
@@ -175,6 +199,17 @@ func (r *Rule) finding(record Record, raw []byte) evidence.Finding {
 		}
 	}
 	return f
+}
+
+// directoryOf is the directory of a group, which envd's errors name by the kind
+// of its processes: pty and socat live in ptys and socats.
+func directoryOf(group string) string {
+	switch group {
+	case "pty", "socat":
+		return group + "s"
+	default:
+		return group
+	}
 }
 
 // maxText bounds the texts of a finding, in bytes.

@@ -7,6 +7,8 @@ package logscan
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"sandproof/internal/evidence"
@@ -117,8 +119,8 @@ func (s *scan) feed(stream, source string, offset int64, data []byte) {
 }
 
 func (s *scan) finish() {
-	for _, split := range s.streams {
-		split.finish()
+	for _, stream := range slices.Sorted(maps.Keys(s.streams)) {
+		s.streams[stream].finish()
 	}
 }
 
@@ -150,10 +152,11 @@ func (s *scan) line(l line) {
 }
 
 func (s *scan) add(f evidence.Finding, record Record, l line) {
-	if len(s.log.Findings) == maxFindings {
-		s.log.Holes = append(s.log.Holes, fmt.Sprintf("more than %d findings: the rest was not kept", maxFindings))
-	}
 	if len(s.log.Findings) >= maxFindings {
+		full := fmt.Sprintf("more than %d findings: the rest was not kept", maxFindings)
+		if !slices.Contains(s.log.Holes, full) {
+			s.log.Holes = append(s.log.Holes, full)
+		}
 		return
 	}
 	f.Source, f.Offset, f.Confidence = l.source, l.offset, evidence.ByWindow

@@ -1,7 +1,7 @@
 package requirement
 
 import (
-	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +19,7 @@ const (
 // template base gives it.
 func healthy(version string) *evidence.Sandbox {
 	start := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	limit := fmt.Sprint(limit.Value(guestMemory, guestPage))
+	limit := strconv.FormatUint(limit.Value(guestMemory, guestPage), 10)
 	values := map[string]map[string]string{
 		"user":   {"cpu.weight": "50", "memory.high": limit, "memory.max": limit, "io.weight": "default 10"},
 		"ptys":   {"cpu.weight": "200", "memory.high": limit, "memory.max": limit, "io.weight": "default 50"},
@@ -222,7 +222,7 @@ func TestOneThingWrong(t *testing.T) {
 		{"weight at its default", set("user", "cpu.weight", "100"), ValueUserCPUWeight, Fail},
 		{"limit too loose", set("user", "memory.high", "max"), ValueUserMemoryHigh, Fail},
 		{"limit too tight", set("user", "memory.max", "134217728"), ValueUserMemoryMax, Fail},
-		{"limit one byte short", set("ptys", "memory.max", fmt.Sprint(limit.Value(guestMemory, guestPage)-1)), ValuePtysMemoryMax, Fail},
+		{"limit one byte short", set("ptys", "memory.max", strconv.FormatUint(limit.Value(guestMemory, guestPage)-1, 10)), ValuePtysMemoryMax, Fail},
 		{"a prefix is not the value", set("user", "cpu.weight", "500"), ValueUserCPUWeight, Fail},
 		{"value not parsed", set("user", "cpu.weight", "fifty"), ValueUserCPUWeight, Unproven},
 		{"value not read", errno("user", "cpu.weight", "EIO"), ValueUserCPUWeight, Unproven},

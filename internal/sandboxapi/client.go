@@ -102,7 +102,7 @@ func (c *Client) Create(ctx context.Context, request NewSandbox) (Sandbox, error
 // Get looks at a sandbox, running or paused.
 func (c *Client) Get(ctx context.Context, id string) (SandboxDetail, error) {
 	var detail SandboxDetail
-	_, err := c.repeat(ctx, "look at sandbox "+id, http.MethodGet, "/sandboxes/"+url.PathEscape(id), nil, &detail)
+	_, err := c.repeat(ctx, "look at sandbox "+id, http.MethodGet, "/sandboxes/"+url.PathEscape(id), &detail)
 	if err == nil && detail.SandboxID == "" {
 		err = &Error{Kind: Protocol, Op: "look at sandbox " + id, Status: http.StatusOK, Message: "the answer names no sandbox"}
 	}
@@ -124,7 +124,7 @@ func (c *Client) List(ctx context.Context, metadata map[string]string) ([]Listed
 	seen := map[string]bool{}
 	for range maxPages {
 		var page []ListedSandbox
-		header, err := c.repeat(ctx, "list sandboxes", http.MethodGet, "/v2/sandboxes?"+query.Encode(), nil, &page)
+		header, err := c.repeat(ctx, "list sandboxes", http.MethodGet, "/v2/sandboxes?"+query.Encode(), &page)
 		if err != nil {
 			return nil, err
 		}
@@ -149,7 +149,7 @@ func (c *Client) List(ctx context.Context, metadata map[string]string) ([]Listed
 // (e2b-dev/infra packages/api/internal/utils/sandboxes_list.go).
 func encodeMetadata(metadata map[string]string) string {
 	escape := func(s string) string { return url.QueryEscape(url.QueryEscape(s)) }
-	var pairs []string
+	pairs := make([]string, 0, len(metadata))
 	for _, key := range slices.Sorted(maps.Keys(metadata)) {
 		pairs = append(pairs, escape(key)+"="+escape(metadata[key]))
 	}
@@ -158,7 +158,7 @@ func encodeMetadata(metadata map[string]string) string {
 
 // Delete ends a sandbox. One that is gone already is no error: existed tells.
 func (c *Client) Delete(ctx context.Context, id string) (existed bool, err error) {
-	_, err = c.repeat(ctx, "delete sandbox "+id, http.MethodDelete, "/sandboxes/"+url.PathEscape(id), nil, nil)
+	_, err = c.repeat(ctx, "delete sandbox "+id, http.MethodDelete, "/sandboxes/"+url.PathEscape(id), nil)
 	if KindOf(err) == NotFound {
 		return false, nil
 	}
@@ -176,14 +176,14 @@ func (c *Client) SetTimeout(ctx context.Context, id string, ttl time.Duration) e
 // ListTemplates lists the team's own templates.
 func (c *Client) ListTemplates(ctx context.Context) ([]Template, error) {
 	var templates []Template
-	_, err := c.repeat(ctx, "list templates", http.MethodGet, "/templates", nil, &templates)
+	_, err := c.repeat(ctx, "list templates", http.MethodGet, "/templates", &templates)
 	return templates, err
 }
 
 // GetTemplate looks at one of the team's templates by its ID, not its alias.
 func (c *Client) GetTemplate(ctx context.Context, id string) (TemplateWithBuilds, error) {
 	var template TemplateWithBuilds
-	_, err := c.repeat(ctx, "look at template "+id, http.MethodGet, "/templates/"+url.PathEscape(id), nil, &template)
+	_, err := c.repeat(ctx, "look at template "+id, http.MethodGet, "/templates/"+url.PathEscape(id), &template)
 	return template, err
 }
 
@@ -191,7 +191,7 @@ func (c *Client) GetTemplate(ctx context.Context, id string) (TemplateWithBuilds
 // 67f51931b do not have the call, which is a Protocol error.
 func (c *Client) ResolveAlias(ctx context.Context, alias string) (AliasTarget, error) {
 	var target AliasTarget
-	_, err := c.repeat(ctx, "resolve the alias "+alias, http.MethodGet, "/templates/aliases/"+url.PathEscape(alias), nil, &target)
+	_, err := c.repeat(ctx, "resolve the alias "+alias, http.MethodGet, "/templates/aliases/"+url.PathEscape(alias), &target)
 	return target, err
 }
 
@@ -203,9 +203,9 @@ func (c *Client) Health(ctx context.Context) error {
 
 // repeat tries an idempotent call until it succeeds, fails for good, or was
 // tried often enough; it waits as long as the server asks for.
-func (c *Client) repeat(ctx context.Context, op, method, path string, in, out any) (http.Header, error) {
+func (c *Client) repeat(ctx context.Context, op, method, path string, out any) (http.Header, error) {
 	try := func() (http.Header, error) {
-		header, err := c.bounded(ctx, op, method, path, in, out)
+		header, err := c.bounded(ctx, op, method, path, nil, out)
 		e, typed := errors.AsType[*Error](err)
 		switch {
 		case err == nil:
@@ -215,26 +215,26 @@ func (c *Client) repeat(ctx context.Context, op, method, path string, in, out an
 		case e.Kind != Transient && e.Kind != RateLimited:
 			return nil, backoff.Permanent(err)
 		case e.RetryAfter > 0:
-			return nil, &retryLater{backoff.RetryAfter(int(e.RetryAfter.Seconds())), e}
+			return nil, &laterError{backoff.RetryAfter(int(e.RetryAfter.Seconds())), e}
 		}
 		return nil, err
 	}
 	header, err := backoff.Retry(ctx, try, backoff.WithBackOff(c.retry()), backoff.WithMaxTries(maxTries), backoff.WithMaxElapsedTime(maxElapsed))
-	if later, ok := errors.AsType[*retryLater](err); ok {
+	if later, ok := errors.AsType[*laterError](err); ok {
 		return nil, later.cause
 	}
 	return header, err
 }
 
-// retryLater carries the server's wish to the retry loop and the error out
+// laterError carries the server's wish to the retry loop and the error out
 // of it.
-type retryLater struct {
+type laterError struct {
 	wish  error
 	cause *Error
 }
 
-func (r *retryLater) Error() string   { return r.cause.Error() }
-func (r *retryLater) Unwrap() []error { return []error{r.wish, r.cause} }
+func (r *laterError) Error() string   { return r.cause.Error() }
+func (r *laterError) Unwrap() []error { return []error{r.wish, r.cause} }
 
 func (c *Client) bounded(ctx context.Context, op, method, path string, in, out any) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.options.RequestTimeout)

@@ -173,5 +173,5 @@ func retryAfter(header http.Header) time.Duration {
 	if err != nil {
 		return 0
 	}
-	return time.Duration(seconds) * time.Second //nolint:gosec // at most 65535
+	return time.Duration(seconds) * time.Second
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"sandproof/internal/sandboxapi/envd"
 )
@@ -34,7 +35,7 @@ func (c *Client) Route(sandbox Sandbox, port int) (envd.Route, error) {
 			BaseURL: c.options.SandboxURL, Host: host(domain),
 			Header: http.Header{
 				"E2b-Sandbox-Id":   {sandbox.SandboxID},
-				"E2b-Sandbox-Port": {fmt.Sprint(port)},
+				"E2b-Sandbox-Port": {strconv.Itoa(port)},
 			},
 		}, nil
 	case domain != "":

@@ -41,7 +41,7 @@ func Table(r Report) string {
 	t.SetStyle(style)
 
 	stages := shownStages(r.Verdicts)
-	header := table.Row{"template", "verdict", "envd"}
+	header := append(make(table.Row, 0, 3+len(stages)), "template", "verdict", "envd")
 	for _, s := range stages {
 		header = append(header, string(s))
 	}

@@ -80,7 +80,7 @@ func Of(in Input) Verdict {
 	}
 
 	var failed, open *requirement.Outcome
-	var stageOf = map[requirement.ID]requirement.Stage{}
+	stageOf := map[requirement.ID]requirement.Stage{}
 	for _, r := range requirement.All() {
 		stageOf[r.ID] = r.Stage
 		o, seen := byID[r.ID]

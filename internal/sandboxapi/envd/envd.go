@@ -13,9 +13,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"sandproof/internal/redact"
@@ -80,9 +82,7 @@ func (r *routed) RoundTrip(request *http.Request) (*http.Response, error) {
 	if r.options.Route.Host != "" {
 		request.Host = r.options.Route.Host
 	}
-	for name, values := range r.options.Route.Header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, r.options.Route.Header)
 	if r.options.AccessToken != "" {
 		request.Header.Set("X-Access-Token", r.options.AccessToken)
 	}
@@ -160,17 +160,13 @@ func (c *Client) do(ctx context.Context, op, method, path string, header http.He
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
-	for name, values := range header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, header)
 	response, err := c.http.Do(request)
 	if err != nil {
 		return nil, &Error{Where: AtNetwork, Op: op, Err: err}
 	}
-	for _, status := range want {
-		if response.StatusCode == status {
-			return response, nil
-		}
+	if slices.Contains(want, response.StatusCode) {
+		return response, nil
 	}
 	defer response.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(response.Body, maxError))

@@ -175,7 +175,7 @@ func (c *Client) List(ctx context.Context) ([]ProcessInfo, error) {
 func (c *Client) Signal(ctx context.Context, tag string, signal syscall.Signal) error {
 	request := &processpb.SendSignalRequest{
 		Process: &processpb.ProcessSelector{Selector: &processpb.ProcessSelector_Tag{Tag: tag}},
-		Signal:  processpb.Signal(signal),
+		Signal:  processpb.Signal(signal), //nolint:gosec // a signal's number is small
 	}
 	if _, err := c.process.SendSignal(ctx, connect.NewRequest(request)); err != nil {
 		return streamError(fmt.Sprintf("send %s to process %s", signal, tag), err)
