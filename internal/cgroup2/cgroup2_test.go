@@ -62,7 +62,7 @@ func TestParseControllers(t *testing.T) {
 		{text: "cpuset cpu io memory hugetlb pids rdma\n", want: []string{"cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma"}},
 		{text: "\n", want: []string{}},
 		{text: "", want: []string{}},
-		{text: "cpu\n", wrong: true},
+		{text: "cpu cpu\n", wrong: true},
 		{text: "cpu\nmemory\n", wrong: true},
 		{text: "+cpu\n", wrong: true},
 	} {
@@ -110,7 +110,7 @@ func TestParseProcCgroup(t *testing.T) {
 }
 
 func TestParseMount(t *testing.T) {
-	m, err := ParseMount(`30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 rw,nsdelegate`)
+	m, err := ParseMount(`30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate`)
 	if err != nil || m.Point != "/sys/fs/cgroup" || m.Type != "cgroup2" || m.ReadOnly() {
 		t.Errorf("got %+v, %v", m, err)
 	}
@@ -131,7 +131,7 @@ func TestParseMount(t *testing.T) {
 func FuzzParsers(f *testing.F) {
 	for _, seed := range []string{
 		"max\n", "default 10\n8:0 200\n", "cpu io memory\n", "frozen 0\n", "0::/user\n",
-		`30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 rw,nsdelegate`, "\x00\xff", strings.Repeat("9", 400),
+		`30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate`, "\x00\xff", strings.Repeat("9", 400),
 	} {
 		f.Add(seed)
 	}
