@@ -110,6 +110,10 @@ type Outcome struct {
 	// Next overrides the requirement's own next step where the judge knows
 	// better.
 	Next string `json:"next,omitempty"`
+	// Mute is true for an unproven outcome whose witness surely cannot speak in
+	// this guest, so that the other witnesses decide without it: a log that
+	// envd's standard error does not go to.
+	Mute bool `json:"mute,omitempty"`
 }
 
 // subject is what a judge sees: the evidence, and what was derived from it

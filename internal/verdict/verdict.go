@@ -108,7 +108,9 @@ func Of(in Input) Verdict {
 				open = &o
 			}
 		case requirement.Unproven:
-			if open == nil {
+			if o.Mute {
+				v.Notes = append(v.Notes, fmt.Sprintf("%s: unproven: %s", r.ID, o.Reason))
+			} else if open == nil {
 				open = &o
 			}
 		case requirement.Pass, requirement.Inert, requirement.NotApplicable:

@@ -86,6 +86,19 @@ func TestMissingOutcomeIsUnproven(t *testing.T) {
 	}
 }
 
+// A witness that surely cannot speak leaves the verdict to the others, and is
+// never silently passed over.
+func TestMuteWitnessIsANote(t *testing.T) {
+	all := outcomes(map[requirement.ID]requirement.Result{requirement.LogNoFailure: requirement.Unproven})
+	for i := range all {
+		all[i].Mute = all[i].Requirement == requirement.LogNoFailure
+	}
+	v := Of(Input{Profile: config.ProfileCore, Outcomes: all})
+	if v.Word != Isolated || len(v.Notes) != 1 || !strings.Contains(v.Notes[0], "log.no-failure: unproven") {
+		t.Errorf("got %+v", v)
+	}
+}
+
 func TestExitOrder(t *testing.T) {
 	word := func(w Word, infra bool) Verdict { return Verdict{Word: w, Infra: infra} }
 	for _, test := range []struct {

@@ -1,0 +1,137 @@
+package logscan
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// fields are the trailing fields of a sandbox's console record, as the
+// orchestrator's loggers write them (e2b-dev/infra
+// packages/shared/pkg/logger/sandbox).
+const fields = `{"service": "orchestrator", "internal": true, "pid": 4711, "sandbox.id": "iours", "template.id": "tpl", "team.id": "t", "instanceID": "iours", "envID": "tpl"}`
+
+func TestParse(t *testing.T) {
+	const stamp = "2026-01-20T10:00:01.250Z"
+	at := time.Date(2026, 1, 20, 10, 0, 1, 250e6, time.UTC)
+	for _, test := range []struct {
+		name, line string
+		want       Record
+	}{
+		{"raw", "=== Starting envd ===", Record{Message: "=== Starting envd ==="}},
+		{"raw with carriage return", "=== Starting envd ===\r", Record{Message: "=== Starting envd ==="}},
+		{"empty", "", Record{}},
+		{"kernel", "[    1.234567] random: crng init done", Record{Message: "random: crng init done"}},
+		{"journal on the console", "[    5.123456] envd[245]: falling back", Record{Message: "falling back"}},
+		{"systemd keeps its name", "[    2.5] systemd[1]: Detected cgroup v2", Record{Message: "systemd[1]: Detected cgroup v2"}},
+		{
+			"console with colours", stamp + "  \x1b[34mINFO\x1b[0m  hello there\r  " + fields,
+			Record{Time: at, Message: "hello there", SandboxID: "iours"},
+		},
+		{
+			"console with a time zone", "2026-01-20T18:00:01.250+0800  INFO  hello  " + fields,
+			Record{Time: at, Message: "hello", SandboxID: "iours"},
+		},
+		{
+			"console, message with two blanks and a brace", stamp + `  INFO  set  {"a" broken  {x}  ` + fields,
+			Record{Time: at, Message: `set {"a" broken {x}`, SandboxID: "iours"},
+		},
+		{
+			"console, a message that poses as fields", stamp + `  INFO  hi  {"sandbox.id": "iother"}  ` + fields,
+			Record{Time: at, Message: `hi {"sandbox.id": "iother"}`, SandboxID: "iours"},
+		},
+		{
+			"console, a field that quotes fields", stamp + `  WARN  hi  {"error": "x  {\"sandbox.id\": \"iother\"}", "sandbox.id": "iours"}`,
+			Record{Time: at, Message: "hi", SandboxID: "iours"},
+		},
+		{"console without message", stamp + "  INFO  " + fields, Record{Time: at, SandboxID: "iours"}},
+		{"console without fields", stamp + "  INFO  torn off  {\"sandb", Record{Time: at, Message: `torn off {"sandb`}},
+		{
+			"JSON", `{"level":"info","timestamp":"2026-01-20T10:00:01.25Z","message":"denied\r","sandbox.id":"iours"}`,
+			Record{Time: at, Message: "denied", SandboxID: "iours"},
+		},
+		{
+			"JSON, other names of the same", `{"level":"info","ts":"2026-01-20T10:00:01.250+0000","msg":"a \u001b[31mb\u001b[0m","sandboxID":"iours"}`,
+			Record{Time: at, Message: "a b", SandboxID: "iours"},
+		},
+		{"JSON by instanceID", `{"message":"x","instanceID":"iours"}`, Record{Message: "x", SandboxID: "iours"}},
+		{"JSON by sandbox_id", `{"message":"x","sandbox_id":"iours"}`, Record{Message: "x", SandboxID: "iours"}},
+		{
+			"envd's own logger, raw on the console",
+			`{"level":"info","event_type":"process_start","command":"sh -c 'echo falling back'","message":"Process with pid 7 started"}`,
+			Record{Message: "Process with pid 7 started"},
+		},
+		{
+			"envd's own logger, in a console record", stamp + `  INFO  {"level":"info","command":"x","message":"m"}` + "\r  " + fields,
+			Record{Time: at, Message: `{"level":"info","command":"x","message":"m"}`, SandboxID: "iours", Structured: true},
+		},
+		{
+			"envd's own logger, in a JSON record", `{"message":"{\"level\":\"info\",\"command\":\"x\"}\r","sandbox.id":"iours"}`,
+			Record{Message: `{"level":"info","command":"x"}`, SandboxID: "iours", Structured: true},
+		},
+		{"damaged JSON is raw text", `{"level":"info","command":"x`, Record{Message: `{"level":"info","command":"x`}},
+		{"NUL, bell and C1 controls are blanks", "a\x00b\x07c\u009bd", Record{Message: "a b c d"}},
+		{"OSC title", "\x1b]0;title\x07text", Record{Message: "text"}},
+		{"OSC without end", "\x1b]0;title text", Record{Message: "0;title text"}},
+		{"a carriage return hides nothing", "secret\rvisible", Record{Message: "secret visible"}},
+		{"invalid UTF-8", "a\xffb", Record{Message: "a\uFFFDb"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := Parse([]byte(test.line))
+			if !got.Time.IsZero() {
+				got.Time = got.Time.UTC()
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("Parse(%q), -want +got:\n%s", test.line, diff)
+			}
+		})
+	}
+}
+
+// TestParseHostile: what a guest can put on one line must not stop the reader.
+func TestParseHostile(t *testing.T) {
+	const stamp = "2026-01-20T10:00:01.250Z  INFO  "
+	for name, unit := range map[string]string{
+		"objects within objects": `  {"a":`, "open braces": "  {", "blanks": "  ", "escapes": "\x1b[", "brackets": "[ 1.", "quotes": `"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			line := stamp + strings.Repeat(unit, maxLine/4/len(unit))
+			started := time.Now()
+			Classify(Parse([]byte(line)))
+			// Some ten ms, or some hundred with the race detector; a parser
+			// that tries every brace takes very much longer.
+			if took := time.Since(started); took > 3*time.Second {
+				t.Errorf("one line of %d bytes took %s", len(line), took)
+			}
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{
+		"", "=== Starting envd ===\r", "[    1.2] envd[7]: x", "2026-01-20T10:00:01.250Z  \x1b[34mINFO\x1b[0m  m\r  " + fields,
+		`{"message":"m","sandbox.id":"i"}`, `{"message":"{\"a\":1}"}`, "\x1b]0;t\x07\x00\xff\u009b", "2026-01-20T10:00:01.250Z  INFO  {",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		r := Parse(line)
+		if !utf8.ValidString(r.Message) {
+			t.Errorf("the message is no valid UTF-8: %q", r.Message)
+		}
+		if strings.ContainsFunc(r.Message, unicode.IsControl) {
+			t.Errorf("the message holds control characters: %q", r.Message)
+		}
+		if strings.Contains(r.Message, "  ") || strings.TrimSpace(r.Message) != r.Message {
+			t.Errorf("the message holds runs of blanks: %q", r.Message)
+		}
+		if again := normalise(r.Message); again != r.Message {
+			t.Errorf("normalising twice changes the message: %q, then %q", r.Message, again)
+		}
+		Classify(r)
+	})
+}

@@ -1,0 +1,305 @@
+package logscan
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sandproof/internal/evidence"
+)
+
+// shapes are the ways in which a line that a guest printed can stand in a
+// log.
+var shapes = []struct {
+	name  string
+	field bool // the record names the sandbox
+	wrap  func(string) string
+}{
+	{"raw", false, func(s string) string { return s }},
+	{"raw with carriage return", false, func(s string) string { return s + "\r" }},
+	{"raw in colour", false, func(s string) string { return "\x1b[0;31m" + s + "\x1b[0m\x1b[K\r" }},
+	{"kernel log", false, func(s string) string { return "[    5.123456] " + s + "\r" }},
+	{"console", true, func(s string) string { return "2026-01-20T10:00:01.250Z  \x1b[34mINFO\x1b[0m  " + s + "  " + fields }},
+	{"console with carriage return", true, func(s string) string {
+		return "2026-01-20T10:00:01.250Z  \x1b[34mINFO\x1b[0m  " + s + "\r  " + fields
+	}},
+	{"console, kernel log", true, func(s string) string {
+		return "2026-01-20T10:00:01.250+0100  INFO  [   12.000001] " + s + "\r  " + fields
+	}},
+	{"JSON", true, func(s string) string { return inJSON("msg", "ts", s) }},
+	{"JSON with carriage return", true, func(s string) string { return inJSON("message", "timestamp", s+"\r") }},
+	{"JSON with colours and NUL", true, func(s string) string { return inJSON("message", "timestamp", "\x00\x1b[1m"+s+"\x1b[0m") }},
+}
+
+func inJSON(messageKey, timeKey, message string) string {
+	data, err := json.Marshal(map[string]any{
+		messageKey: message, timeKey: "2026-01-20T10:00:01.250Z", "level": "info", "service": "orchestrator", "sandbox.id": "iours",
+	})
+	if err != nil {
+		panic(err)
+	}
+	return string(data)
+}
+
+// scanAll feeds a text in pieces and returns what was found about iours.
+func scanAll(pieces ...string) *evidence.Log {
+	log := &evidence.Log{}
+	s := newScan("iours", log)
+	offset := int64(0)
+	for _, p := range pieces {
+		s.feed("stream", "file", offset, []byte(p))
+		offset += int64(len(p))
+	}
+	s.finish()
+	return log
+}
+
+// TestRulesInEveryShape: every sample of every rule, in every shape, wherever
+// the bytes are cut.
+func TestRulesInEveryShape(t *testing.T) {
+	for _, rule := range rules {
+		if len(rule.Samples) == 0 {
+			t.Errorf("%s has no samples", rule.ID)
+		}
+		for _, sample := range rule.Samples {
+			for _, shape := range shapes {
+				t.Run(fmt.Sprintf("%s/%s/%.30s", rule.ID, shape.name, sample), func(t *testing.T) {
+					text := "something before\n" + shape.wrap(sample) + "\nsomething after\n"
+					whole := scanAll(text)
+					if len(whole.Findings) != 1 {
+						t.Fatalf("%d findings, want 1, in %q: %+v", len(whole.Findings), text, whole.Findings)
+					}
+					got := whole.Findings[0]
+					want := evidence.ByWindow
+					if shape.field {
+						want = evidence.ByField
+					}
+					if got.Rule != rule.ID || got.Class != rule.Class || got.Message != sample || got.Confidence != want {
+						t.Errorf("found %s %s by %s: %q; want %s %s by %s: %q",
+							got.Rule, got.Class, got.Confidence, got.Message, rule.ID, rule.Class, want, sample)
+					}
+					if at := int64(len("something before\n")); got.Offset != at {
+						t.Errorf("offset %d, want %d", got.Offset, at)
+					}
+					// Records and findings depend on the lines alone.
+					lines := split([]byte(text))
+					for cut := range len(text) {
+						if again := split([]byte(text[:cut]), []byte(text[cut:])); !slices.Equal(again, lines) {
+							t.Fatalf("cut at %d: lines %q, want %q", cut, again, lines)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestRuleIDs: identifiers are written into evidence and must stay unique.
+func TestRuleIDs(t *testing.T) {
+	seen := map[string]bool{fragmentRule.ID: true, "CG0L0": true}
+	for _, rule := range rules {
+		if seen[rule.ID] || rule.ID == "" || rule.Meaning == "" || rule.Class == "" {
+			t.Errorf("rule %q is not unique or not whole: %+v", rule.ID, rule)
+		}
+		seen[rule.ID] = true
+	}
+}
+
+// TestDetails: what a failure line tells of group, property and error.
+func TestDetails(t *testing.T) {
+	for _, test := range []struct{ line, rule, group, property, errno string }{
+		{
+			"failed to create cgroup2 manager: failed to create cgroups: failed to create user cgroup: failed to write cgroup property: open /sys/fs/cgroup/user/memory.high: permission denied",
+			"CG002", "user", "memory.high", "permission denied",
+		},
+		{"failed to write cgroup property: open /sys/fs/cgroup/user/cpu.weight: permission denied", "CG002", "user", "cpu.weight", "permission denied"},
+		{
+			"failed to create pty cgroup: failed to write cgroup property: open /sys/fs/cgroup/ptys/cpu.weight: permission denied",
+			"CG002", "ptys", "cpu.weight", "permission denied",
+		},
+		{
+			`failed to create socat cgroup: failed to write cgroup property "memory.min": write /custom/root/socats/memory.min: device or resource busy`,
+			"CG002", "socats", "memory.min", "device or resource busy",
+		},
+		{`cgroup property "io.weight" unavailable at "/sys/fs/cgroup/user", skipping`, "CG004", "user", "io.weight", ""},
+		{`cgroup property "cpu.weight" unavailable at "/custom root/ptys", skipping`, "CG004", "ptys", "cpu.weight", ""},
+		{
+			"failed to create cgroup2 manager: failed to create cgroups: failed to create pty cgroup: failed to create cgroup root: mkdir /sys/fs/cgroup/ptys: read-only file system",
+			"CG007", "ptys", "", "read-only file system",
+		},
+		{"failed to create socat cgroup: too many open files", "CG007", "socats", "", "too many open files"},
+		{"failed to create cgroup root: mkdir /sys/fs/cgroup/user: operation not permitted", "CG007", "", "", "operation not permitted"},
+		{"failed to calculate host metrics: open /proc/meminfo: no such file or directory", "CG009", "", "", "open /proc/meminfo: no such file or directory"},
+		{"falling back to no-op cgroup manager", "CG003", "", "", ""},
+	} {
+		log := scanAll(test.line + "\n")
+		if len(log.Findings) != 1 {
+			t.Errorf("%q: %d findings", test.line, len(log.Findings))
+			continue
+		}
+		f := log.Findings[0]
+		if f.Rule != test.rule || f.Group != test.group || f.Property != test.property || f.Errno != test.errno {
+			t.Errorf("%q:\ngot  %s group %q property %q errno %q\nwant %s group %q property %q errno %q",
+				test.line, f.Rule, f.Group, f.Property, f.Errno, test.rule, test.group, test.property, test.errno)
+		}
+	}
+}
+
+// TestNotFailures: lines with the words of a failure that are none, and must
+// neither make a template red nor be passed over when they are trouble.
+func TestNotFailures(t *testing.T) {
+	const nothing = evidence.FindingClass("")
+	for _, test := range []struct {
+		name, message string
+		want          evidence.FindingClass
+	}{
+		{"an unrelated failure", "failed to create sandbox: no capacity", nothing},
+		{"an unrelated write", "failed to write file: no space left", nothing},
+		{"an unrelated fallback", "falling back to polling", nothing},
+		{"the word alone", "created cgroup for sandbox", nothing},
+		{"the mended init's banner", "✓ Filesystems mounted (with cgroup delegation)", evidence.FindingControl},
+		{"the banner, reworded", "Filesystems mounted with cgroup v2 delegation", nothing},
+		{"the kernel", "[    0.010000] cgroup: Unknown subsys name 'foo'", evidence.FindingBenign},
+		{"a memcg OOM kill", "[   99.1] Memory cgroup out of memory: Killed process 77 (stress)", evidence.FindingBenign},
+		{"systemd", "[    2.5] systemd[1]: Failed to reset cgroup property: x", evidence.FindingBenign},
+		{"the kernel's command line", "[    0.0] Kernel command line: init=/sbin/init cgroup_no_v1=all failover", evidence.FindingBenign},
+		{
+			"envd's logger quotes a command",
+			`{"level":"info","event_type":"process_start","command":"grep -E 'falling back to no-op cgroup manager' /x","message":"Process with pid 9 started"}`, nothing,
+		},
+		{
+			"envd's logger quotes output with a line's end",
+			`{"level":"info","event_type":"stdout","data":"x\nfailed to create cgroup2 manager: y\n","message":"Streaming process event (flush)"}`, nothing,
+		},
+		// Damaged on its way, the same may be anything.
+		{"a quoted command, cut in front", `grep falling back to no-op cgroup manager /x","message":"Process with pid 9 started"}`, evidence.FindingUnknown},
+		{"a quoted command, cut behind", `{"level":"info","command":"grep falling back to no-op cgroup manager`, evidence.FindingUnknown},
+		{"cut by a kernel line", "failed to create cgr[    1.23] random: crng init done", evidence.FindingUnknown},
+		{"the rest of a cut line", "oup2 manager: failed to create groups", evidence.FindingUnknown},
+		{"the rest of a cut line", "k to no-op cgr", evidence.FindingUnknown},
+		{"a new text", "memory cgroup limits were not applied: device or resource busy", evidence.FindingUnknown},
+		{"a new text", "Cgroup v3 unavailable", evidence.FindingUnknown},
+		{"freezing", "freeze user cgroup: permission denied", evidence.FindingUnknown},
+		{"the node's own cgroups", "failed to create cgroup directory: mkdir /sys/fs/cgroup/e2b/x: no space left on device", evidence.FindingUnknown},
+		{"a boot line within another", "echo === Starting envd === again", nothing},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, shape := range shapes {
+				if strings.HasPrefix(shape.name, "kernel") || strings.HasSuffix(shape.name, "kernel log") && strings.HasPrefix(test.message, "[") {
+					continue // the message has that prefix already
+				}
+				log := scanAll(shape.wrap(test.message) + "\n")
+				got := nothing
+				if len(log.Findings) > 0 {
+					got = log.Findings[0].Class
+				}
+				if got != test.want || len(log.Findings) > 1 {
+					t.Errorf("%s: class %q, want %q: %+v", shape.name, got, test.want, log.Findings)
+				}
+			}
+		})
+	}
+}
+
+// TestFailuresWithinLines: a failure's words in the middle of a line make no
+// failure, and are not passed over either.
+func TestFailuresWithinLines(t *testing.T) {
+	for _, rule := range rules {
+		if rule.Class != evidence.FindingFailure {
+			continue
+		}
+		for _, sample := range rule.Samples {
+			log := scanAll("crng init done" + sample + "\n")
+			if len(log.Findings) != 1 || log.Findings[0].Class != evidence.FindingUnknown {
+				t.Errorf("%s within a line: %+v, want one unknown finding", rule.ID, log.Findings)
+			}
+			log = scanAll(sample + "[    1.23] random: crng init done\n")
+			if len(log.Findings) != 1 || log.Findings[0].Class != evidence.FindingFailure {
+				t.Errorf("%s with a kernel line behind it: %+v, want one failure", rule.ID, log.Findings)
+			}
+		}
+	}
+}
+
+// TestJoinedErrors: the text of errors.Join is several lines, each of which
+// is a record of its own.
+func TestJoinedErrors(t *testing.T) {
+	lines := []string{
+		"failed to create cgroup2 manager: failed to create cgroups: failed to create user cgroup: failed to write cgroup property: open /sys/fs/cgroup/user/memory.high: permission denied",
+		"failed to write cgroup property: open /sys/fs/cgroup/user/cpu.weight: permission denied",
+		"failed to create pty cgroup: failed to write cgroup property: open /sys/fs/cgroup/ptys/cpu.weight: permission denied",
+		"falling back to no-op cgroup manager",
+	}
+	var text strings.Builder
+	for _, line := range lines {
+		fmt.Fprintf(&text, "2026-01-20T10:00:01.250Z  \x1b[34mINFO\x1b[0m  %s\r  %s\n", line, fields)
+	}
+	log := scanAll(text.String())
+	var got []string
+	for _, f := range log.Findings {
+		got = append(got, fmt.Sprintf("%s %s/%s by %s", f.Rule, f.Group, f.Property, f.Confidence))
+	}
+	want := []string{"CG002 user/memory.high by field", "CG002 user/cpu.weight by field", "CG002 ptys/cpu.weight by field", "CG003 / by field"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if log.OwnRecords != len(lines) {
+		t.Errorf("%d own records, want %d", log.OwnRecords, len(lines))
+	}
+}
+
+// TestStackTrace: zap prints stack traces on lines of their own; a package's
+// name is no trouble.
+func TestStackTrace(t *testing.T) {
+	log := scanAll("2026-01-20T10:00:01.250Z  \x1b[31mERROR\x1b[0m  sandbox failed  " + fields + "\n" +
+		"github.com/e2b-dev/infra/packages/orchestrator/pkg/sandbox/cgroup.(*managerImpl).failHandler\n" +
+		"\t/build/packages/orchestrator/pkg/sandbox/cgroup/errors.go:63\n" +
+		"runtime.goexit\n\t/usr/local/go/src/runtime/asm_amd64.s:1700\n")
+	for _, f := range log.Findings {
+		if f.Class != evidence.FindingBenign {
+			t.Errorf("a stack trace made a finding: %+v", f)
+		}
+	}
+}
+
+// TestFindingsAreBounded: a guest that floods its console fills neither the
+// findings nor the ledger, and the ledger says so.
+func TestFindingsAreBounded(t *testing.T) {
+	log := scanAll(strings.Repeat("falling back to no-op cgroup manager\n", 3*maxFindings))
+	if len(log.Findings) != maxFindings || len(log.Holes) != 1 {
+		t.Errorf("%d findings and %d holes, want %d and 1", len(log.Findings), len(log.Holes), maxFindings)
+	}
+	log = scanAll("falling back to no-op cgroup manager" + strings.Repeat("\xff!", maxLine) + "\n")
+	for _, f := range log.Findings {
+		if len(f.Raw) > 4*maxText || len(f.Message) > 4*maxText {
+			t.Errorf("a finding of %d and %d bytes", len(f.Message), len(f.Raw))
+		}
+	}
+}
+
+func FuzzClassify(f *testing.F) {
+	for _, rule := range rules {
+		for _, sample := range rule.Samples {
+			f.Add(sample)
+		}
+	}
+	f.Add("failed to create cgr[    1.23] random: crng init done")
+	f.Fuzz(func(t *testing.T, message string) {
+		record := Record{Message: normalise(message)}
+		rule := Classify(record)
+		if rule == nil {
+			return
+		}
+		found := rule.finding(record, []byte(message))
+		if found.Rule != rule.ID || found.Class == "" {
+			t.Errorf("rule %s made %+v", rule.ID, found)
+		}
+		if rule.Class == evidence.FindingFailure && !strings.HasPrefix(record.Message, "f") && !strings.HasPrefix(record.Message, "cgroup") {
+			t.Errorf("%q is a failure of %s although it does not begin as envd's lines do", record.Message, rule.ID)
+		}
+	})
+}
