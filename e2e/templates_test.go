@@ -70,9 +70,11 @@ func closeSandbox(ctx SpecContext, name string) {
 	destroyed := session.Close(ctx)
 	written := suite.run.WriteEvidence(session.Evidence(), suite.redactor)
 	if destroyed != nil {
+		problemf("the sandbox of template %s may be left behind: %v", name, destroyed)
 		Fail(fmt.Sprintf("infra: the sandbox of template %s may be left behind: %v", name, destroyed))
 	}
 	if written != nil {
+		problemf("the evidence of template %s was not written: %v", name, written)
 		Fail(fmt.Sprintf("infra: the evidence of template %s was not written: %v", name, written))
 	}
 }

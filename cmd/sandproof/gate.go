@@ -17,7 +17,8 @@ no limits at all; 2 one is unproven; 3 trouble of the infrastructure or the
 harness. The worst counts, in the order 1, 3, 2, 0.`
 
 func gate() *cobra.Command {
-	return &cobra.Command{
+	ginkgo := 0
+	cmd := &cobra.Command{
 		Use:   "gate RUN",
 		Short: "Show a run's verdicts and exit with the gate's code",
 		Long:  "gate merges what all processes of a run recorded, shows the verdicts, and exits with the gate's code.\nRUN is a run directory, such as runs/latest.\n\n" + exitCodes,
@@ -31,9 +32,14 @@ func gate() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if ginkgo != 0 && merged.AllGreen() {
+				merged.Problems = append(merged.Problems, fmt.Sprintf("ginkgo ended with %d, and nothing that was recorded explains it: see its own output", ginkgo))
+			}
 			return conclude(cmd, run, merged)
 		},
 	}
+	cmd.Flags().IntVar(&ginkgo, "ginkgo-exit", 0, "ginkgo's own exit `code`: a failure that no record explains is trouble of the harness")
+	return cmd
 }
 
 func judge() *cobra.Command {

@@ -48,6 +48,11 @@ func (c *Config) IntervalsFor(t Template) Intervals {
 	return merged
 }
 
+// intervalNames are the keys of the waits, in the order of all.
+var intervalNames = []string{
+	"sandbox-ttl", "create", "envd-ready", "command", "forwarder", "log-quiet", "log-cap", "request", "destroy", "poll",
+}
+
 // all lists the fields in a fixed order.
 func (i *Intervals) all() []*time.Duration {
 	return []*time.Duration{

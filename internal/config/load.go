@@ -1,14 +1,10 @@
 package config
 
 import (
-	"bytes"
 	"cmp"
-	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -19,9 +15,6 @@ import (
 	"github.com/caarlos0/env/v11"
 	"github.com/goccy/go-yaml"
 )
-
-// FileName is the configuration file that is looked for.
-const FileName = "ginkgo.yml"
 
 // Flags are the settings of the command line; empty means not given.
 type Flags struct {
@@ -55,7 +48,11 @@ type Sources struct {
 // over defaults. It reports everything that is wrong at once.
 func Load(s Sources) (Config, error) {
 	c := defaults()
-	if err := c.find(s); err != nil {
+	dir, err := filepath.Abs(s.Dir)
+	if err != nil {
+		return Config{}, fmt.Errorf("find the configuration: %w", err)
+	}
+	if err := c.find(dir, s.Flags.Config); err != nil {
 		return Config{}, err
 	}
 	if c.File != "" {
@@ -63,23 +60,46 @@ func Load(s Sources) (Config, error) {
 			return Config{}, err
 		}
 	}
-	environment := env.ToMap(s.Environ)
-	if err := env.ParseWithOptions(&c.Live, env.Options{Environment: environment}); err != nil {
-		return Config{}, fmt.Errorf("environment: %w", err)
-	}
 	if s.Flags.Target != "" {
 		c.Target = TargetKind(s.Flags.Target)
 	}
 	if s.Flags.Profile != "" {
 		c.Profile = Profile(s.Flags.Profile)
 	}
-	c.Lab.Envd = s.Flags.Envd
+	environment := env.ToMap(s.Environ)
+	if err := c.readEnvironment(environment); err != nil {
+		return Config{}, err
+	}
 	var p problems
 	c.resolveTarget(&p, isTrue(environment["CI"]))
 	c.resolvePaths()
+	c.checkTemplates(&p, c.Templates)
 	c.selectTemplates(&p, s.Flags.Templates)
+	c.checkTemplates(&p, c.Templates)
+	c.overrideEnvd(&p, s.Flags.Envd, dir)
 	c.check(&p)
 	return c, p.err(c.File)
+}
+
+// readEnvironment reads the E2B variables over the file's deployment. Empty
+// ones count as not set, as they do for E2B's SDK.
+func (c *Config) readEnvironment(environment map[string]string) error {
+	ofFile := c.Live
+	if environment["E2B_DOMAIN"] != "" {
+		// A domain is a whole deployment: the environment's must not be mixed
+		// with the URLs of the file's.
+		c.Live.APIURL, c.Live.SandboxURL = "", ""
+	}
+	if err := env.ParseWithOptions(&c.Live, env.Options{Environment: environment}); err != nil {
+		return fmt.Errorf("environment: %w", err)
+	}
+	if c.Target == TargetLab {
+		// Where the lab is chosen the environment's deployment is ignored; its
+		// key is known all the same, to be kept out of what is written.
+		ofFile.APIKey = c.Live.APIKey
+		c.Live = ofFile
+	}
+	return nil
 }
 
 func isTrue(text string) bool { return text != "" && text != "false" && text != "0" }
@@ -98,94 +118,8 @@ func (p *problems) err(file string) error {
 	if file != "" {
 		where = file + ", the environment and the flags"
 	}
-	return fmt.Errorf("%s do not give a usable configuration:\n  - %s", where, strings.Join(*p, "\n  - "))
-}
-
-// find looks for the file: the given one, else ginkgo.yml in the directory
-// or one above it, up to the module's or repository's root and no further.
-func (c *Config) find(s Sources) error {
-	dir, err := filepath.Abs(s.Dir)
-	if err != nil {
-		return fmt.Errorf("find the configuration: %w", err)
-	}
-	c.Root = dir
-	if s.Flags.Config != "" {
-		if c.File, err = filepath.Abs(s.Flags.Config); err != nil {
-			return fmt.Errorf("find the configuration: %w", err)
-		}
-		c.Root = filepath.Dir(c.File)
-		return nil
-	}
-	for at := dir; ; at = filepath.Dir(at) {
-		file := filepath.Join(at, FileName)
-		switch _, err := os.Stat(file); {
-		case err == nil:
-			c.File, c.Root = file, at
-			return nil
-		case !errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("find the configuration: %w", err)
-		}
-		if isRoot(at) {
-			c.Root = at
-			return nil
-		}
-		if at == filepath.Dir(at) {
-			return nil
-		}
-	}
-}
-
-func isRoot(dir string) bool {
-	for _, mark := range []string{"go.mod", ".git"} {
-		if _, err := os.Stat(filepath.Join(dir, mark)); err == nil {
-			return true
-		}
-	}
-	return false
-}
-
-// credential finds keys that look like credentials in the file, where they
-// do not belong.
-var credential = regexp.MustCompile(`(?mi)^\s*(api[-_]?key|access[-_]?token)\s*:`)
-
-// read reads the file over the defaults. Unknown keys, keys that stand twice
-// and wrong types are errors with their line and column.
-func (c *Config) read() error {
-	data, err := os.ReadFile(c.File)
-	if err != nil {
-		return fmt.Errorf("read the configuration: %w", err)
-	}
-	if at := credential.FindIndex(data); at != nil {
-		line := 1 + bytes.Count(data[:at[1]], []byte("\n"))
-		return fmt.Errorf("%s:%d: a credential does not belong into the file: set E2B_API_KEY in the environment", c.File, line)
-	}
-	recipes := c.Lab.Recipes
-	c.Lab.Recipes = nil
-	if len(bytes.TrimSpace(stripComments(data))) > 0 {
-		if err := yaml.UnmarshalWithOptions(data, c, yaml.Strict(), yaml.CustomUnmarshaler(duration)); err != nil {
-			return fmt.Errorf("%s: %s", c.File, strings.TrimSpace(yaml.FormatError(err, false, true)))
-		}
-	}
-	if c.Lab.Recipes == nil {
-		c.Lab.Recipes = recipes
-	}
-	return nil
-}
-
-// duration reads a wait, with an error that shows what a wait looks like.
-func duration(d *time.Duration, data []byte) error {
-	text := strings.Trim(strings.TrimSpace(string(data)), `"'`)
-	parsed, err := time.ParseDuration(text)
-	if err != nil {
-		return fmt.Errorf("%q is no duration: want a number and a unit, such as 30s or 5m", text)
-	}
-	*d = parsed
-	return nil
-}
-
-// stripComments drops comment lines, to see whether a file says anything.
-func stripComments(data []byte) []byte {
-	return regexp.MustCompile(`(?m)^\s*#.*$`).ReplaceAll(data, nil)
+	slices.Sort(*p)
+	return fmt.Errorf("%s do not give a usable configuration:\n  - %s", where, strings.Join(slices.Compact(*p), "\n  - "))
 }
 
 // resolveTarget settles auto, and says what is missing for a live target.
@@ -216,28 +150,58 @@ func (c *Config) resolveTarget(p *problems, ci bool) {
 	}
 }
 
-// resolvePaths makes the recipes' relative paths relative to the file.
+// resolvePaths makes the file's relative paths relative to its directory.
 func (c *Config) resolvePaths() {
 	resolve := func(path string) string {
-		if path == "" || !IsPath(path) || filepath.IsAbs(path) {
+		if path == "" || filepath.IsAbs(path) {
 			return path
 		}
 		return filepath.Join(c.Root, path)
 	}
 	for name, r := range c.Lab.Recipes {
-		r.RootFS, r.Init, r.Kernel = resolve(r.RootFS), resolve(r.Init), resolve(r.Kernel)
-		if _, standIn := StandInVersion(r.Envd); !standIn {
+		r.RootFS, r.Kernel = resolve(r.RootFS), resolve(r.Kernel)
+		if IsPath(r.Init) {
+			r.Init = resolve(r.Init)
+		}
+		if _, standIn := StandInVersion(r.Envd); !standIn && IsPath(r.Envd) {
 			r.Envd = resolve(r.Envd)
 		}
 		c.Lab.Recipes[name] = r
 	}
-	if c.Lab.Cache != "" && !filepath.IsAbs(c.Lab.Cache) {
-		c.Lab.Cache = filepath.Join(c.Root, c.Lab.Cache)
+	c.Lab.Cache, c.Live.Storage = resolve(c.Lab.Cache), resolve(c.Live.Storage)
+	for i := range c.Live.Caches {
+		c.Live.Caches[i] = resolve(c.Live.Caches[i])
 	}
-	if IsPath(c.Lab.Envd) {
-		// A path on the command line counts from where the command was given.
-		if abs, err := filepath.Abs(c.Lab.Envd); err == nil {
-			c.Lab.Envd = abs
+	for i := range c.Live.Logs {
+		c.Live.Logs[i].Dirs = resolve(c.Live.Logs[i].Dirs)
+	}
+}
+
+// overrideEnvd puts the command line's envd in the place of every recipe's
+// own. Where it could not act it is an error, so that nobody believes to have
+// tested it.
+func (c *Config) overrideEnvd(p *problems, envd, dir string) {
+	if envd == "" {
+		return
+	}
+	if c.Target == TargetLive {
+		p.addf("-e2e.envd is for the lab: on a live target the templates bring their own envd, so leave it out")
+		return
+	}
+	if _, standIn := StandInVersion(envd); !standIn && IsPath(envd) {
+		envd = onCommandLine(envd, dir)
+	}
+	checkEnvd(p, "-e2e.envd", envd)
+	c.Lab.Envd = envd
+	for name, r := range c.Lab.Recipes {
+		if r.RootFS == "" {
+			r.Envd = envd
+			c.Lab.Recipes[name] = r
+		}
+	}
+	for _, t := range c.Templates {
+		if c.Lab.Recipes[t.Name].RootFS != "" {
+			p.addf("-e2e.envd does not act on template %s: its rootfs is a whole image with its own envd, so leave one of them out", t.Name)
 		}
 	}
 }
@@ -257,6 +221,9 @@ func (c *Config) selectTemplates(p *problems, flag string) {
 				names = append(names, t.Name)
 			}
 		}
+	}
+	if c.Target == TargetLab {
+		c.Lab.Templates = names
 	}
 	for _, name := range names {
 		if i := slices.IndexFunc(inventory, func(t Template) bool { return t.Name == name }); i >= 0 && c.Target == TargetLive {
@@ -291,12 +258,20 @@ func splitNames(list string) []string {
 
 var (
 	templateName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./:-]{0,199}$`)
+	domain       = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$`)
 	buildID      = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 )
 
 // serverBound is how long E2B's API may take to answer a create
 // (e2b-dev/infra packages/api/main.go).
 const serverBound = 75 * time.Second
+
+// leastTTL is the API's own default for a sandbox's time to live, mostTTL the
+// longest that E2B offers (e2b.dev/docs/sandbox).
+const (
+	leastTTL = 15 * time.Second
+	mostTTL  = 24 * time.Hour
+)
 
 // leastMemory is what a busybox guest needs, in MiB.
 const leastMemory = 96
@@ -305,45 +280,75 @@ func (c *Config) check(p *problems) {
 	if !slices.Contains([]Profile{ProfileCore, ProfileGate, ProfileExtended}, c.Profile) {
 		p.addf("profile %q: want core, gate or extended", c.Profile)
 	}
-	for name, text := range map[string]string{"live.api-url (E2B_API_URL)": c.Live.APIURL, "live.sandbox-url (E2B_SANDBOX_URL)": c.Live.SandboxURL} {
-		if u, err := url.Parse(text); text != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
-			p.addf("%s %q: want http(s)://host[:port]", name, text)
-		}
-	}
-	seen := map[string]bool{}
-	for _, t := range c.Templates {
-		switch {
-		case !templateName.MatchString(t.Name):
-			p.addf("template %q: a name has letters, digits and _ . / : -", t.Name)
-		case seen[t.Name]:
-			p.addf("template %s is named twice", t.Name)
-		case t.BuildID != "" && !buildID.MatchString(t.BuildID):
-			p.addf("template %s: build-id %q is no UUID", t.Name, t.BuildID)
-		case t.Priority < 0:
-			p.addf("template %s: priority %d: want 1 or more, or none", t.Name, t.Priority)
-		}
-		seen[t.Name] = true
-		c.checkIntervals(p, "template "+t.Name+": ", c.IntervalsFor(t))
-	}
-	if len(c.Templates) == 0 {
-		c.checkIntervals(p, "", c.Intervals)
-	}
-	for i, l := range c.Live.Logs {
-		if l.Dirs == "" || l.Task == "" {
-			p.addf("live.logs[%d]: want dirs (a glob of alloc/logs directories) and task (orchestrator, or start)", i)
-		}
-	}
+	c.checkIntervals(p, "", c.Intervals)
+	c.checkLive(p)
 	if c.Target == TargetLab {
 		c.checkLab(p)
 	}
 }
 
-func (c *Config) checkIntervals(p *problems, of string, i Intervals) {
-	for _, d := range i.all() {
-		if *d <= 0 {
-			p.addf("%sintervals: every wait must be positive, such as 30s", of)
-			return
+// checkTemplates checks the inventory, also what of it is not judged, or what
+// was selected.
+func (c *Config) checkTemplates(p *problems, templates []Template) {
+	seen := map[string]bool{}
+	for _, t := range templates {
+		if !templateName.MatchString(t.Name) {
+			p.addf("template %q: want a name of letters, digits and _ . / : - that begins with a letter or digit", t.Name)
 		}
+		if seen[t.Name] {
+			p.addf("template %s is named twice: leave one out", t.Name)
+		}
+		if t.BuildID != "" && !buildID.MatchString(t.BuildID) {
+			p.addf("template %s: build-id %q is no UUID: take it from the template's build", t.Name, t.BuildID)
+		}
+		if t.Priority < 0 {
+			p.addf("template %s: priority %d: want 1 or more, or none", t.Name, t.Priority)
+		}
+		seen[t.Name] = true
+		if t.Intervals != (Intervals{}) {
+			c.checkIntervals(p, "template "+t.Name+": ", c.IntervalsFor(t))
+		}
+	}
+}
+
+func (c *Config) checkLive(p *problems) {
+	checkURL(p, "live.api-url (E2B_API_URL)", c.Live.APIURL)
+	checkURL(p, "live.sandbox-url (E2B_SANDBOX_URL)", c.Live.SandboxURL)
+	if c.Live.Domain != "" && !domain.MatchString(c.Live.Domain) {
+		p.addf("live.domain (E2B_DOMAIN): want a bare domain, such as e2b.example, without scheme and path")
+	}
+	for i, l := range c.Live.Logs {
+		if l.Dirs == "" || l.Task == "" {
+			p.addf("live.logs[%d]: want dirs (a glob of alloc/logs directories) and task (orchestrator, or start)", i)
+		}
+		if _, err := filepath.Match(l.Dirs, ""); err != nil {
+			p.addf("live.logs[%d]: dirs %q is no glob: want a pattern such as /opt/nomad/data/alloc/*/alloc/logs", i, l.Dirs)
+		}
+	}
+}
+
+// checkURL never shows a URL with a user in it: that is a credential.
+func checkURL(p *problems, name, text string) {
+	if text == "" {
+		return
+	}
+	if strings.Contains(text, "@") {
+		p.addf("%s has a user or password in it: leave them out, the credential is E2B_API_KEY", name)
+		return
+	}
+	if u, err := url.Parse(text); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		p.addf("%s %q: want http(s)://host[:port]", name, text)
+	}
+}
+
+func (c *Config) checkIntervals(p *problems, of string, i Intervals) {
+	for n, d := range i.all() {
+		if *d <= 0 {
+			p.addf("%sintervals.%s %s: a wait must be positive, such as 30s", of, intervalNames[n], *d)
+		}
+	}
+	if i.SandboxTTL < leastTTL || i.SandboxTTL > mostTTL {
+		p.addf("%sintervals.sandbox-ttl %s: want %s to %s, such as 5m", of, i.SandboxTTL, leastTTL, mostTTL)
 	}
 	if c.Target == TargetLive && i.Create <= serverBound {
 		p.addf("%sintervals.create %s: the server itself takes up to %s, so give it more, such as 90s", of, i.Create, serverBound)
@@ -357,16 +362,13 @@ func (c *Config) checkLab(p *problems) {
 	if c.Lab.MaxGuests < 1 {
 		p.addf("lab.max-guests %d: want 1 or more", c.Lab.MaxGuests)
 	}
-	if c.Lab.Envd != "" {
-		checkEnvd(p, "-e2e.envd", c.Lab.Envd)
-	}
 	for _, t := range c.Templates {
-		r, known := c.Lab.Recipes[t.Name]
-		if !known {
+		if _, known := c.Lab.Recipes[t.Name]; !known {
 			p.addf("template %q has no recipe in the lab; it has %s", t.Name, strings.Join(recipeNames(c.Lab.Recipes), ", "))
-			continue
 		}
-		of := "lab.recipes." + t.Name
+	}
+	for name, r := range c.Lab.Recipes {
+		of := "lab.recipes." + name
 		if r.RootFS != "" && (r.Flavour != "" || r.Init != "" || r.Envd != "") {
 			p.addf("%s: rootfs is a whole image, so flavour, init and envd must not be given with it", of)
 		}
@@ -377,7 +379,9 @@ func (c *Config) checkLab(p *problems) {
 			if !IsPath(r.Init) && r.Init != "delegated" && r.Init != "unpatched" {
 				p.addf("%s: init %q: want delegated, unpatched, or a path (with a slash)", of, r.Init)
 			}
-			checkEnvd(p, of+": envd", r.Envd)
+			if c.Lab.Envd == "" {
+				checkEnvd(p, of+": envd", r.Envd)
+			}
 		}
 		if r.EnvdStderr != "" && (r.EnvdStderr != "discard" || IsPath(r.Init) || r.RootFS != "") {
 			p.addf("%s: envd-stderr %q: want discard, and one of the lab's own inits", of, r.EnvdStderr)

@@ -78,12 +78,12 @@ func TestFile(t *testing.T) {
 		name, file, flags string
 		wrong             string
 	}{
-		{name: "an unknown key", file: "target: lab\nprofil: core\n", wrong: "[2:1]"},
-		{name: "an unknown key below", file: "lab:\n  max-gests: 3\n", wrong: "[2:3]"},
-		{name: "a key twice", file: "target: lab\ntarget: live\n", wrong: "[2:1]"},
-		{name: "a duration that is none", file: "intervals:\n  create: soon\n", wrong: `"soon" is no duration: want a number and a unit`},
+		{name: "an unknown key", file: "target: lab\nprofil: core\n", wrong: "ginkgo.yml:2:1: "},
+		{name: "an unknown key below", file: "lab:\n  max-gests: 3\n", wrong: "ginkgo.yml:2:3: "},
+		{name: "a key twice", file: "target: lab\ntarget: live\n", wrong: "ginkgo.yml:2:1: "},
+		{name: "a duration that is none", file: "intervals:\n  create: soon\n", wrong: "ginkgo.yml:2:11: this is no duration: want a number and a unit"},
 		{name: "a wait of nothing", file: "intervals:\n  create: 0s\n", wrong: "must be positive"},
-		{name: "a credential", file: "live:\n  api-key: hunter2hunter2\n", wrong: ":2: a credential"},
+		{name: "a credential", file: "live:\n  api-key: hunter2hunter2\n", wrong: "ginkgo.yml:2:3: a credential"},
 		{name: "a profile that is none", file: "profile: strict\n", wrong: "want core, gate or extended"},
 		{name: "a template without a recipe", flags: "nonsense", wrong: "has no recipe in the lab; it has base, base-unpatched"},
 		{name: "a template twice", flags: "base,base", wrong: "named twice"},
@@ -226,14 +226,46 @@ func TestEffectiveHoldsNoSecret(t *testing.T) {
 	}
 }
 
+// Whatever the file says, the answer is an error that names the file, or a
+// configuration with which a run can start and that can be recorded and read
+// again.
 func FuzzLoad(f *testing.F) {
-	f.Add("target: lab\n")
-	f.Add("lab: {recipes: {base: {rootfs: /x}}}\n")
-	f.Add("intervals: {create: 1h}\n\x00")
+	shipped, err := os.ReadFile("../../" + FileName)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(shipped))
+	f.Add(strings.ReplaceAll(string(shipped), "\n# ", "\n"))
+	for _, change := range changes {
+		f.Add(change.with)
+	}
+	f.Add("intervals: {create: &a 1h, poll: *a, request: !!str 5s, <<: {command: 5}}\n\x00")
+	f.Add("lab: &a {recipes: {b: *a}, ? [x] : y}\n---\n- |\n  z\n")
+	// One directory for all: each process has its own and runs one at a time.
+	dir := f.TempDir()
+	load := func(file string) (Config, error) {
+		if err := os.WriteFile(filepath.Join(dir, FileName), []byte(file), 0o600); err != nil {
+			f.Fatal(err)
+		}
+		return Load(Sources{Dir: dir, Environ: []string{key}, Flags: targetFlag(file)})
+	}
 	f.Fuzz(func(t *testing.T, file string) {
-		c, err := Load(Sources{Dir: tree(t, file)})
-		if err == nil && (len(c.Templates) == 0 || c.Target == TargetAuto) {
+		c, err := load(file)
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), dir) {
+				t.Errorf("the error does not name the file: %v", err)
+			}
+			return
+		}
+		if len(c.Templates) == 0 || (c.Target != TargetLab && c.Target != TargetLive) {
 			t.Errorf("an unusable configuration without an error: %+v", c)
+		}
+		data, err := c.Effective()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := load(string(data)); err != nil || !cmp.Equal(c, again) {
+			t.Errorf("read again: %v\n%s\n%s", err, cmp.Diff(c, again), data)
 		}
 	})
 }

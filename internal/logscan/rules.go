@@ -162,15 +162,28 @@ var fragments = func() map[string]bool {
 // fragmentRule stands for a part of a failure line.
 var fragmentRule = Rule{ID: "CG0F0", Class: evidence.FindingUnknown, Meaning: "a part of an envd failure line, damaged on its way"}
 
+// speaks tells whether a rule could know a message at all. Nearly every line
+// of a log is about something else, and the rules are slow to say so.
+func speaks(message string) bool {
+	for _, sign := range []string{"===", "---", "✓", "host metrics"} {
+		if strings.Contains(message, sign) {
+			return true
+		}
+	}
+	return strings.Contains(strings.ToLower(message), "cgroup")
+}
+
 // Classify returns the rule that knows a record; nil for a line that says
 // nothing about cgroups or the boot.
 func Classify(r Record) *Rule {
 	if r.Structured {
 		return nil
 	}
-	for i := range rules {
-		if rules[i].Match.MatchString(r.Message) {
-			return &rules[i]
+	if speaks(r.Message) {
+		for i := range rules {
+			if rules[i].Match.MatchString(r.Message) {
+				return &rules[i]
+			}
 		}
 	}
 	for i := 0; i+shingle <= len(r.Message); i++ {

@@ -243,6 +243,18 @@ func (r *Run) Merge() (Merged, error) {
 	return merged, nil
 }
 
+// AllGreen tells whether nothing that was recorded is a reason for a red run.
+func (m *Merged) AllGreen() bool {
+	for _, outcomes := range m.Outcomes {
+		for _, o := range outcomes {
+			if !o.Result.Green() {
+				return false
+			}
+		}
+	}
+	return len(m.Problems) == 0
+}
+
 func (m *Merged) read(name string) error {
 	data, err := os.ReadFile(name)
 	if err != nil {
