@@ -714,6 +714,7 @@ func TestFollowerKeepsUp(t *testing.T) {
 				<-tick.C
 			}
 		}()
+		pass(followPoll / 2) // the end mark is to lie between two looks
 		log := n.read(w)
 		stop()
 		<-ended
