@@ -1,0 +1,172 @@
+package rundir
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sandproof/internal/config"
+	"sandproof/internal/evidence"
+	"sandproof/internal/redact"
+	"sandproof/internal/requirement"
+	"sandproof/internal/verdict"
+)
+
+func newRun(t *testing.T, templates ...string) *Run {
+	t.Helper()
+	run, err := Create(t.TempDir(), Manifest{Run: "r", Target: "lab", Profile: "core", Templates: templates}, []byte("target: lab\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return run
+}
+
+// record writes records as one process does.
+func record(t *testing.T, run *Run, process int, records ...Record) {
+	t.Helper()
+	recorder, err := run.Recorder(process, redact.New("hunter2hunter2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		if err := recorder.Record(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := recorder.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func outcome(id requirement.ID, result requirement.Result) *requirement.Outcome {
+	return &requirement.Outcome{Requirement: id, Result: result, Reason: "token hunter2hunter2"}
+}
+
+func merge(t *testing.T, run *Run) Merged {
+	t.Helper()
+	opened, err := Open(run.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	merged, err := opened.Merge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return merged
+}
+
+func TestRecordsOfAllProcessesAreMerged(t *testing.T) {
+	run := newRun(t, "a", "b")
+	record(t, run, 1, Record{Template: "a", Outcome: outcome("boot.envd-answers", requirement.Pass)})
+	record(t, run, 2, Record{Template: "b", Outcome: outcome("boot.envd-answers", requirement.Fail)}, Record{Problem: "leak"}, Record{Note: "n"})
+	m := merge(t, run)
+	if len(m.Outcomes["a"]) != 1 || len(m.Outcomes["b"]) != 1 || m.Outcomes["b"][0].Result != requirement.Fail {
+		t.Errorf("outcomes %+v", m.Outcomes)
+	}
+	if len(m.Problems) != 1 || m.Problems[0] != "leak" || len(m.Notes) != 1 || m.AllGreen() {
+		t.Errorf("problems %q, notes %q", m.Problems, m.Notes)
+	}
+	data, err := os.ReadFile(filepath.Join(run.Dir, "records", "process-1.ndjson"))
+	if err != nil || strings.Contains(string(data), "hunter2") {
+		t.Errorf("a secret reached the records: %s, %v", data, err)
+	}
+}
+
+// A process that was killed in the middle of a write, or a full disk, costs
+// that line and is told.
+func TestTornRecordIsAProblemAndLosesNothingElse(t *testing.T) {
+	run := newRun(t, "a")
+	record(t, run, 1, Record{Template: "a", Outcome: outcome("boot.envd-answers", requirement.Pass)})
+	name := filepath.Join(run.Dir, "records", "process-1.ndjson")
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(`{"template":"a","outcome":{"requirem`); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m := merge(t, run)
+	if len(m.Outcomes["a"]) != 1 || len(m.Problems) != 1 || !strings.Contains(m.Problems[0], "process-1.ndjson:2") {
+		t.Errorf("got %+v", m)
+	}
+}
+
+func TestNothingExecutedIsAProblem(t *testing.T) {
+	m := merge(t, newRun(t, "a"))
+	if len(m.Problems) != 1 || !strings.Contains(m.Problems[0], "no requirement was executed") {
+		t.Errorf("got %q", m.Problems)
+	}
+}
+
+// A result that varies within a run is a flake: the worse one counts, and it
+// is told.
+func TestWorseOutcomeCounts(t *testing.T) {
+	for _, order := range [][]requirement.Result{{requirement.Pass, requirement.Fail}, {requirement.Fail, requirement.Pass}} {
+		run := newRun(t, "a")
+		for _, result := range order {
+			record(t, run, 1, Record{Template: "a", Outcome: outcome("place.command", result)})
+		}
+		m := merge(t, run)
+		if len(m.Outcomes["a"]) != 1 || m.Outcomes["a"][0].Result != requirement.Fail || len(m.Notes) != 1 {
+			t.Errorf("%v gave %+v", order, m)
+		}
+	}
+}
+
+// A template whose process died before its first outcome is judged all the
+// same.
+func TestEveryExpectedTemplateHasAVerdict(t *testing.T) {
+	run := newRun(t, "a", "b")
+	record(t, run, 1, Record{Template: "a", Outcome: outcome("boot.envd-answers", requirement.Pass)})
+	verdicts := run.Verdicts(merge(t, run), func(string) verdict.Input { return verdict.Input{Profile: config.ProfileCore} })
+	if len(verdicts) != 2 || verdicts[1].Template != "b" || verdicts[1].Word != verdict.Unproven {
+		t.Errorf("got %+v", verdicts)
+	}
+}
+
+func TestOutcomesOfAnUnexpectedTemplateAreAProblem(t *testing.T) {
+	run := newRun(t, "a")
+	record(t, run, 1, Record{Template: "c", Outcome: outcome("boot.envd-answers", requirement.Pass)})
+	if m := merge(t, run); len(m.Problems) != 1 || !strings.Contains(m.Problems[0], `"c"`) {
+		t.Errorf("got %q", m.Problems)
+	}
+}
+
+func TestEvidenceComesBack(t *testing.T) {
+	run := newRun(t, "ns/base:default", "ns%2Fbase%3Adefault")
+	for _, template := range run.Manifest.Templates {
+		s := &evidence.Sandbox{Version: evidence.Version, Template: template, API: &evidence.API{SandboxID: "i1"}}
+		if err := run.WriteEvidence(s, redact.New()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := run.Evidence()
+	if err != nil || len(all) != 2 || all[0].Template != "ns/base:default" || all[1].Template != "ns%2Fbase%3Adefault" {
+		t.Errorf("got %+v, %v", all, err)
+	}
+}
+
+func TestNamesAndDirectories(t *testing.T) {
+	root := t.TempDir()
+	for _, name := range []string{"", "..", "a/b", "-x", "latest", strings.Repeat("x", 101)} {
+		if _, err := Create(root, Manifest{Run: name}, nil); err == nil {
+			t.Errorf("a run was named %q", name)
+		}
+	}
+	if _, err := Create(root, Manifest{Run: "r"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Create(root, Manifest{Run: "r"}, nil); err == nil || !strings.Contains(err.Error(), "exists already") {
+		t.Errorf("got %v", err)
+	}
+	if run, err := Open(filepath.Join(root, "latest")); err != nil || run.Manifest.Run != "r" {
+		t.Errorf("latest is %+v, %v", run, err)
+	}
+	if _, err := Open(root); err == nil || !strings.Contains(err.Error(), "is no run directory") {
+		t.Errorf("got %v", err)
+	}
+}
