@@ -3,7 +3,6 @@ package evidence
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 )
 
@@ -38,16 +37,15 @@ func ParseProbe[T any](output []byte) (*T, error) {
 	if !found {
 		return nil, fmt.Errorf("the probe printed no frame; its output begins with %.200q", output)
 	}
-	data, rest, found := bytes.Cut(rest, []byte(probeEnd))
-	if !found {
+	// The first beginning and the last end: what the guest's own files say
+	// inside the frame cannot cut it, and two frames are no JSON.
+	end := bytes.LastIndex(rest, []byte(probeEnd))
+	if end < 0 {
 		return nil, fmt.Errorf("the probe's output ends within its frame, after %d bytes", len(output))
 	}
-	if bytes.Contains(rest, []byte(probeBegin)) {
-		return nil, errors.New("the probe's output holds two frames: something in the guest prints in its name")
-	}
 	v := new(T)
-	if err := json.Unmarshal(data, v); err != nil {
-		return nil, fmt.Errorf("the probe's JSON: %w", err)
+	if err := json.Unmarshal(rest[:end], v); err != nil {
+		return nil, fmt.Errorf("between its marks the probe's output is not the one JSON value that it should be: %w", err)
 	}
 	return v, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -16,9 +17,7 @@ import (
 
 func answer(status int, header http.Header, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		for name, values := range header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), header)
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, body)
 	}
@@ -84,7 +83,7 @@ func TestIdempotentCallsAreRepeated(t *testing.T) {
 		case 2:
 			answer(429, http.Header{"Retry-After": {"1"}}, `{"code":429,"message":"Rate limit exceeded"}`)(w, r)
 		default:
-			w.WriteHeader(204)
+			w.WriteHeader(http.StatusNoContent)
 		}
 	}))
 	started := time.Now()
@@ -123,7 +122,7 @@ func TestListWalksAllPages(t *testing.T) {
 			_, _ = fmt.Sscan(token, &page)
 		}
 		if page < 4 {
-			w.Header().Set("X-Next-Token", fmt.Sprint(page+1))
+			w.Header().Set("X-Next-Token", strconv.Itoa(page+1))
 		}
 		// The last one of a page comes again on the next, as when one was
 		// added between.

@@ -196,7 +196,7 @@ func TestClientUnderstandsRecordedAnswers(t *testing.T) {
 				if id != "" && parsed.SandboxID != "" && id != parsed.SandboxID {
 					t.Errorf("got sandbox %s of %.200s", id, body)
 				}
-				if e, ok := errors.AsType[*Error](err); ok && e.Status == 0 && e.Message == "" && r.Method != "DELETE" {
+				if e, ok := errors.AsType[*Error](err); ok && e.Status == 0 && e.Message == "" && r.Method != http.MethodDelete {
 					t.Errorf("the error says nothing: %v", err)
 				}
 			})

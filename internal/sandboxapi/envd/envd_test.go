@@ -167,7 +167,7 @@ func TestSignalledProcess(t *testing.T) {
 // What is no proper end is no success, whatever came before.
 func TestBrokenStreamsAreErrors(t *testing.T) {
 	frame := func(flag byte, text string) string {
-		return string(binary.BigEndian.AppendUint32([]byte{flag}, uint32(len(text)))) + text //nolint:gosec // short
+		return string(binary.BigEndian.AppendUint32([]byte{flag}, uint32(len(text)))) + text
 	}
 	raw := func(body string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
