@@ -139,6 +139,11 @@ type inspection struct {
 
 // Visit implements ast.Visitor.
 func (i *inspection) Visit(node ast.Node) ast.Visitor {
+	if node.Type() == ast.TagType {
+		// The YAML library panics over some of them.
+		i.add(node.GetToken(), "no setting needs a YAML tag: leave it out, or put the text in quotes")
+		return i
+	}
 	entry, isEntry := node.(*ast.MappingValueNode)
 	if !isEntry {
 		return i

@@ -63,6 +63,9 @@ func TestFileIsNoConfiguration(t *testing.T) {
 		{"a wait without a unit", "intervals:\n  create: 90\n", "ginkgo.yml:2:11: this is no duration"},
 		{"a template's wait", "templates:\n  - name: base\n    intervals: {command: a minute}\n", "ginkgo.yml:3:26: this is no duration"},
 		{"a list of waits", "intervals: {create: [90s]}\n", "ginkgo.yml:1:21: this is no duration"},
+		{"a tag where the library panics", "templates: !x 0\n", "ginkgo.yml:1:12: no setting needs a YAML tag"},
+		{"a tag of everything", "! \n", "ginkgo.yml:1:1: no setting needs a YAML tag"},
+		{"a tag on a wait", "intervals: {create: !!str 90s}\n", "ginkgo.yml:1:21: "},
 		{"an alias of itself", "lab: &a {recipes: *a}\n", "ginkgo.yml"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

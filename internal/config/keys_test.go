@@ -24,8 +24,7 @@ func sameSettings(t *testing.T, want, got Config) {
 // keys lists the keys of a structure with their paths, such as
 // lab.recipes.*.init, and the environment variables that stand for some.
 func keys(of reflect.Type, prefix string) (paths, variables []string) {
-	for i := range of.NumField() {
-		field := of.Field(i)
+	for field := range of.Fields() {
 		if variable := field.Tag.Get("env"); variable != "" {
 			variables = append(variables, variable)
 		}

@@ -21,7 +21,8 @@ func TestEnvironmentOverFile(t *testing.T) {
 		{"the sandboxes", file, []string{"E2B_SANDBOX_URL=http://env:2"}, Live{APIURL: "http://file:1", SandboxURL: "http://env:2"}},
 		{"a domain is a whole deployment", file, []string{"E2B_DOMAIN=e2b.example"}, Live{Domain: "e2b.example"}},
 		{
-			"a domain with its own URLs", file, []string{"E2B_DOMAIN=e2b.example", "E2B_API_URL=http://env:1", "E2B_SANDBOX_URL=http://env:2"},
+			"a domain with its own URLs", file,
+			[]string{"E2B_DOMAIN=e2b.example", "E2B_API_URL=http://env:1", "E2B_SANDBOX_URL=http://env:2"},
 			Live{Domain: "e2b.example", APIURL: "http://env:1", SandboxURL: "http://env:2"},
 		},
 		{"set to nothing is not set", file, []string{"E2B_API_URL=", "E2B_DOMAIN=", "E2B_SANDBOX_URL="}, Live{APIURL: "http://file:1", SandboxURL: "http://file:2"}},
