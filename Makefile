@@ -42,6 +42,11 @@ test-short: ## Run the tests that need no guest.
 fuzz: ## Run every fuzz target for FUZZTIME each.
 	@scripts/fuzz.sh $(FUZZTIME)
 
+.PHONY: nightly
+nightly: lab-deps ## Run what takes long: the faults many times over, and every fuzz target for a minute.
+	go test -race -count 3 -timeout 60m ./internal/fixtures/...
+	@scripts/fuzz.sh 1m
+
 .PHONY: bench
 bench: ## Run the benchmarks, ready for benchstat.
 	go test -run '^$$' -bench . -benchmem -count 6 ./internal/...

@@ -66,6 +66,9 @@ func sandbox(ctx SpecContext) judged {
 		if !known {
 			return requirement.Outcome{Requirement: id, Result: requirement.Unproven, Reason: "BUG: the catalogue does not have it"}
 		}
+		for _, piece := range current.session.Lacks(r.Needs...) {
+			progress("%s: collecting %s", current.name, piece)
+		}
 		current.session.Collect(ctx, r.Needs...)
 		return r.Judge(current.session.Evidence())
 	}
@@ -113,7 +116,8 @@ func (m *holdMatcher) FailureMessage(any) string {
 		{"see", r.Reference},
 	} {
 		if line.text != "" {
-			fmt.Fprintf(&b, "  %-8s %s\n", line.label+":", redact.Terminal(line.text))
+			text := strings.ReplaceAll(redact.Terminal(line.text), "\n", "\n           ")
+			fmt.Fprintf(&b, "  %-8s %s\n", line.label+":", text)
 		}
 	}
 	return strings.TrimRight(b.String(), "\n")

@@ -206,6 +206,11 @@ func giveUp(err error) {
 	Fail(suite.redactor.String(fmt.Sprintf("infra: %v", err)))
 }
 
+// progress tells the person at the terminal what takes its time.
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "\n    "+format+"\n", args...)
+}
+
 // problemf records trouble of the run itself.
 func problemf(format string, args ...any) {
 	recorder := suite.recorder

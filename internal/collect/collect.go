@@ -158,6 +158,11 @@ func (s *Session) renew(ctx context.Context, ttl time.Duration) {
 	}
 }
 
+// Lacks returns those of the pieces that Collect would gather now.
+func (s *Session) Lacks(pieces ...evidence.Piece) []evidence.Piece {
+	return slices.DeleteFunc(slices.Clone(pieces), func(p evidence.Piece) bool { return s.sandbox == nil || s.tried[p] })
+}
+
 // Collect gathers the pieces that were not tried yet, with what they rest on.
 func (s *Session) Collect(ctx context.Context, pieces ...evidence.Piece) {
 	steps := []struct {

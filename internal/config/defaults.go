@@ -29,8 +29,8 @@ func defaults() Config {
 			Forwarder:  6 * time.Second,
 			LogQuiet:   600 * time.Millisecond,
 			LogCap:     15 * time.Second,
-			Request:    30 * time.Second,
-			Destroy:    30 * time.Second,
+			Request:    80 * time.Second,
+			Destroy:    90 * time.Second,
 			Poll:       100 * time.Millisecond,
 		},
 	}

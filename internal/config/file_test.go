@@ -90,7 +90,7 @@ func TestWaysToWriteAFile(t *testing.T) {
 		{"keys without a value", "target:\nprofile:\nlive:\nlab:\nintervals:\ntemplates:\n"},
 		{"waits without a value", "intervals: {create: , poll: null}\n"},
 		{"lines of Windows", "target: auto\r\nprofile: core\r\n"},
-		{"an anchor and its alias", "intervals: {request: &half 30s, destroy: *half}\n"},
+		{"an anchor and its alias", "intervals: {create: &long 90s, destroy: *long}\n"},
 		{"waits in quotes", "intervals: {create: \"90s\", poll: '100ms'}\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -20,7 +20,7 @@ func bootRequirements() []Requirement {
 			Why:       "A guest whose envd does not answer cannot be used, and nothing else about it can be seen.",
 			Next:      "read the guest's console in the run's artifacts; boot the image by itself and watch /sbin/init",
 			Reference: "e2b-dev/infra packages/envd/spec/envd.yaml, GET /health",
-			Needs:     []evidence.Piece{evidence.PieceHealth},
+			Needs:     []evidence.Piece{evidence.PieceAPI, evidence.PieceHealth},
 			judge:     judgeEnvdAnswers,
 		},
 		{

@@ -197,7 +197,7 @@ func missing(s *evidence.Sandbox, piece evidence.Piece) Outcome {
 	for _, earlier := range evidence.Pieces() {
 		problem := s.ProblemOf(earlier)
 		if problem != nil {
-			return ofProblem(problem)
+			return ofProblem(problem, earlier == piece)
 		}
 		if earlier == piece {
 			break
@@ -206,8 +206,15 @@ func missing(s *evidence.Sandbox, piece evidence.Piece) Outcome {
 	return unproven("there is no %s evidence and no record of why", piece)
 }
 
-func ofProblem(p *evidence.Problem) Outcome {
-	reason := fmt.Sprintf("%s: %s", p.Call, p.Error)
+// ofProblem tells a problem whole where it is the piece's own, else by its
+// first line: what could not be seen for the lack of a sandbox need not tell
+// the sandbox's whole story each time.
+func ofProblem(p *evidence.Problem, own bool) Outcome {
+	text := p.Error
+	if first, _, more := strings.Cut(text, "\n"); more && !own {
+		text = first + " …"
+	}
+	reason := fmt.Sprintf("%s: %s", p.Call, text)
 	if p.Meaning != "" {
 		reason += "; " + p.Meaning
 	}

@@ -111,7 +111,7 @@ func KindOf(err error) Kind {
 }
 
 // maxMessage bounds what is kept of an error's text, in bytes.
-const maxMessage = 1000
+const maxMessage = 4000
 
 // errorOf makes an error of an answer that is no success.
 func errorOf(op string, status int, header http.Header, body []byte) *Error {

@@ -121,10 +121,12 @@ func paragraph(b *strings.Builder, label, sentence string) {
 		return
 	}
 	indent := strings.Repeat(" ", len(label)+4)
-	wrapped := text.WrapSoft(show(sentence), reasonWidth-len(indent))
-	lines := strings.Split(wrapped, "\n")
-	for i := range lines {
-		lines[i] = strings.TrimRight(lines[i], " ")
+	var lines []string
+	for line := range strings.SplitSeq(show(sentence), "\n") {
+		wrapped := text.WrapSoft(line, reasonWidth-len(indent))
+		for part := range strings.SplitSeq(wrapped, "\n") {
+			lines = append(lines, strings.TrimRight(part, " "))
+		}
 	}
 	fmt.Fprintf(b, "  %s: %s\n", label, strings.Join(lines, "\n"+indent))
 }
