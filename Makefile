@@ -59,8 +59,8 @@ lint: ## Check style, floors between rooms, formatting and generated files.
 
 .PHONY: generate
 generate: ## Make envd's process service anew from its description (needs protoc).
-	protoc -I internal/sandboxapi/envd/processpb \
-		--plugin=protoc-gen-go=<(printf '#!/bin/sh\nexec go tool protoc-gen-go\n') \
+	go build -o bin/ google.golang.org/protobuf/cmd/protoc-gen-go connectrpc.com/connect/cmd/protoc-gen-connect-go
+	PATH="$(CURDIR)/bin:$$PATH" protoc -I internal/sandboxapi/envd/processpb \
 		--go_out=. --go_opt=module=sandproof --connect-go_out=. --connect-go_opt=module=sandproof process.proto
 
 .PHONY: clean
