@@ -66,10 +66,11 @@ func sandbox(ctx SpecContext) judged {
 		if !known {
 			return requirement.Outcome{Requirement: id, Result: requirement.Unproven, Reason: "BUG: the catalogue does not have it"}
 		}
-		for _, piece := range current.session.Lacks(r.Needs...) {
+		pieces := slices.Concat(r.Needs, r.Helps)
+		for _, piece := range current.session.Lacks(pieces...) {
 			progress("%s: collecting %s", current.name, piece)
 		}
-		current.session.Collect(ctx, r.Needs...)
+		current.session.Collect(ctx, pieces...)
 		return r.Judge(current.session.Evidence())
 	}
 }

@@ -19,14 +19,17 @@ const (
 const FallbackRule = "CG003"
 
 func logRequirements() []Requirement {
-	needs := []evidence.Piece{evidence.PieceAPI, evidence.PieceSnapshot, evidence.PieceLog}
+	needs := []evidence.Piece{evidence.PieceAPI, evidence.PieceLog}
+	// The snapshot tells what silence means; lines that are there speak for
+	// themselves.
+	helps := []evidence.Piece{evidence.PieceSnapshot}
 	const reference = "e2b-dev/infra packages/envd/main.go, createCgroupManager: raw lines on standard error, silent on success"
 	return []Requirement{
 		{
 			ID: LogNoFailure, Title: "the log holds no cgroup failure", Stage: StageLog, Level: LevelCore,
 			Why:       "envd says on its standard error what it could not set up, and nothing else tells it from outside the guest.",
 			Next:      "read the findings with their file and offset in the evidence; see the first failing stage for the mend",
-			Reference: reference, Needs: needs,
+			Reference: reference, Needs: needs, Helps: helps,
 			judge: func(c *subject) Outcome {
 				return judgeLog(c, "a cgroup failure", func(f evidence.Finding) bool { return f.Rule != FallbackRule })
 			},
@@ -35,7 +38,7 @@ func logRequirements() []Requirement {
 			ID: LogNoFallback, Title: "the log holds no fallback to the no-op manager", Stage: StageLog, Level: LevelCore,
 			Why:       "After this line envd starts every process without any limit.",
 			Next:      "read the lines before it, which say why; see the first failing stage for the mend",
-			Reference: reference, Needs: needs,
+			Reference: reference, Needs: needs, Helps: helps,
 			judge: func(c *subject) Outcome {
 				return judgeLog(c, "the fallback to the no-op cgroup manager", func(f evidence.Finding) bool { return f.Rule == FallbackRule })
 			},
@@ -63,6 +66,9 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 	}
 	if len(hits) > 0 {
 		return fail(sample(hits), "no such line", "the orchestrator's log holds %s of this sandbox (%s)", what, count(len(hits), "line"))
+	}
+	if c.Snapshot == nil {
+		return missing(c.Sandbox, evidence.PieceSnapshot)
 	}
 	if c.promise.none() {
 		return notApplicable("envd %s has no cgroup code and says nothing about it", c.Snapshot.Envd.Version)

@@ -93,6 +93,9 @@ type Requirement struct {
 	Reference string
 	// Needs are the pieces of evidence without which nothing can be judged.
 	Needs []evidence.Piece
+	// Helps are pieces that are collected for it as well, and without which it
+	// may still be judged, to a failure above all.
+	Helps []evidence.Piece
 
 	judge func(c *subject) Outcome
 }

@@ -315,6 +315,21 @@ func TestAbsentEvidenceIsNeverGreen(t *testing.T) {
 	}
 }
 
+// A failure in the log stands by itself: where commands cannot even be started
+// in the guest, it is all the evidence there is.
+func TestLogSpeaksWithoutASnapshot(t *testing.T) {
+	s := unpatched("0.4.3")
+	s.Snapshot = nil
+	s.Problems = []evidence.Problem{{Piece: evidence.PieceSnapshot, Kind: evidence.ProblemGuest, Call: "run the probe", Error: "exit code 127"}}
+	if o := results(s)[LogNoFallback]; o.Result != Unproven {
+		t.Errorf("silence without a snapshot is %s", o.Result)
+	}
+	s.Log.Findings = append(s.Log.Findings, evidence.Finding{Rule: FallbackRule, Class: evidence.FindingFailure, Confidence: evidence.ByField})
+	if o := results(s)[LogNoFallback]; o.Result != Fail {
+		t.Errorf("a fallback line without a snapshot is %s", o.Result)
+	}
+}
+
 func TestCatalogueIsWhole(t *testing.T) {
 	seen := map[ID]bool{}
 	for _, r := range All() {
