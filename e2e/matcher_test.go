@@ -68,7 +68,7 @@ func sandbox(ctx SpecContext) judged {
 		}
 		pieces := slices.Concat(r.Needs, r.Helps)
 		for _, piece := range current.session.Lacks(pieces...) {
-			progress("%s: collecting %s", current.name, piece)
+			progressf("%s: collecting %s", current.name, piece)
 		}
 		current.session.Collect(ctx, pieces...)
 		return r.Judge(current.session.Evidence())

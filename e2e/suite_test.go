@@ -206,8 +206,8 @@ func giveUp(err error) {
 	Fail(suite.redactor.String(fmt.Sprintf("infra: %v", err)))
 }
 
-// progress tells the person at the terminal what takes its time.
-func progress(format string, args ...any) {
+// progressf tells the person at the terminal what takes its time.
+func progressf(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "\n    "+format+"\n", args...)
 }
 

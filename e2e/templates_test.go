@@ -60,10 +60,10 @@ func openSandbox(ctx SpecContext, template config.Template) {
 	session := collect.New(suite.target.collectOptions(template))
 	templates[template.Name] = &running{name: template.Name, session: session}
 	DeferCleanup(closeSandbox, template.Name, NodeTimeout(suite.config.IntervalsFor(template).Destroy*2))
-	progress("%s: creating a sandbox", template.Name)
+	progressf("%s: creating a sandbox", template.Name)
 	session.Open(ctx)
 	if api := session.Evidence().API; api != nil {
-		progress("%s: sandbox %s after %.1f s", template.Name, api.SandboxID, api.Answered.Sub(api.Requested).Seconds())
+		progressf("%s: sandbox %s after %.1f s", template.Name, api.SandboxID, api.Answered.Sub(api.Requested).Seconds())
 	}
 }
 
