@@ -50,7 +50,7 @@ func judgePlace(c *subject, what, group string, placed *evidence.Placed) Outcome
 	case placed == nil:
 		return unproven("%s was not tried", what)
 	case placed.Infra:
-		return Outcome{Result: Infra, Reason: fmt.Sprintf("%s could not be started: %s", what, placed.Error)}
+		return infra("%s could not be started: %s", what, placed.Error)
 	case placed.Process == nil:
 		return unproven("%s was not seen: %s", what, placed.Error)
 	}

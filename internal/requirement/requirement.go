@@ -222,12 +222,16 @@ func ofProblem(p *evidence.Problem, own bool) Outcome {
 		reason += "; " + p.Meaning
 	}
 	if p.Kind == evidence.ProblemInfra {
-		return Outcome{
-			Result: Infra, Reason: reason,
-			Next: "mend the way to the sandbox and run again; this says nothing about the template",
-		}
+		return infra("%s", reason)
 	}
 	return Outcome{Result: Unproven, Reason: reason}
+}
+
+func infra(reason string, args ...any) Outcome {
+	return Outcome{
+		Result: Infra, Reason: fmt.Sprintf(reason, args...),
+		Next: "mend the way to the sandbox and run again; this says nothing about the template",
+	}
 }
 
 func pass(read, wanted, reason string, args ...any) Outcome {
