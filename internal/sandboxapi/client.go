@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -21,6 +22,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"sandproof/internal/redact"
 )
 
 // Options configure a client.
@@ -45,6 +48,8 @@ type Client struct {
 	options Options
 	base    *url.URL
 	http    *http.Client
+	// secrets takes the key out of what a server echoes.
+	secrets *redact.Redactor
 	// retry makes the pauses between attempts; tests make them short.
 	retry func() backoff.BackOff
 }
@@ -73,13 +78,13 @@ func New(options Options) (*Client, error) {
 	}
 	base, err := url.Parse(text)
 	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
-		return nil, fmt.Errorf("API URL %q: want http(s)://host[:port]", text)
+		return nil, fmt.Errorf("API URL %q: want http(s)://host[:port]", text[strings.LastIndex(text, "@")+1:]) // no password
 	}
 	if options.CreateTimeout <= 0 || options.RequestTimeout <= 0 {
 		return nil, errors.New("BUG: a client without time-outs")
 	}
 	return &Client{
-		options: options, base: base,
+		options: options, base: base, secrets: redact.New(options.APIKey),
 		http:  &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		retry: func() backoff.BackOff { return backoff.NewExponentialBackOff() },
 	}, nil
@@ -94,17 +99,18 @@ func (c *Client) Create(ctx context.Context, request NewSandbox) (Sandbox, error
 	var sandbox Sandbox
 	_, err := c.once(ctx, op, http.MethodPost, "/sandboxes", request, &sandbox)
 	if err == nil && sandbox.SandboxID == "" {
-		err = &Error{Kind: Protocol, Op: op, Status: http.StatusCreated, Message: "the answer names no sandbox"}
+		err = nameless(op, http.StatusCreated, "sandbox")
 	}
 	return sandbox, err
 }
 
 // Get looks at a sandbox, running or paused.
 func (c *Client) Get(ctx context.Context, id string) (SandboxDetail, error) {
+	op := "look at sandbox " + id
 	var detail SandboxDetail
-	_, err := c.repeat(ctx, "look at sandbox "+id, http.MethodGet, "/sandboxes/"+url.PathEscape(id), &detail)
+	_, err := c.repeat(ctx, op, http.MethodGet, "/sandboxes/"+url.PathEscape(id), &detail)
 	if err == nil && detail.SandboxID == "" {
-		err = &Error{Kind: Protocol, Op: "look at sandbox " + id, Status: http.StatusOK, Message: "the answer names no sandbox"}
+		err = nameless(op, http.StatusOK, "sandbox")
 	}
 	return detail, err
 }
@@ -116,6 +122,7 @@ const maxPages = 1000
 // List lists the sandboxes that carry all of the metadata, running and
 // paused, over all pages.
 func (c *Client) List(ctx context.Context, metadata map[string]string) ([]ListedSandbox, error) {
+	const op = "list sandboxes"
 	query := url.Values{}
 	if len(metadata) > 0 {
 		query.Set("metadata", encodeMetadata(metadata))
@@ -124,11 +131,14 @@ func (c *Client) List(ctx context.Context, metadata map[string]string) ([]Listed
 	seen := map[string]bool{}
 	for range maxPages {
 		var page []ListedSandbox
-		header, err := c.repeat(ctx, "list sandboxes", http.MethodGet, "/v2/sandboxes?"+query.Encode(), &page)
+		header, err := c.repeat(ctx, op, http.MethodGet, "/v2/sandboxes?"+query.Encode(), &page)
 		if err != nil {
 			return nil, err
 		}
 		for _, s := range page {
+			if s.SandboxID == "" {
+				return nil, nameless(op, http.StatusOK, "sandbox in one of its entries")
+			}
 			if !seen[s.SandboxID] {
 				seen[s.SandboxID] = true
 				all = append(all, s)
@@ -140,7 +150,7 @@ func (c *Client) List(ctx context.Context, metadata map[string]string) ([]Listed
 		}
 		query.Set("nextToken", next)
 	}
-	return nil, &Error{Kind: Protocol, Op: "list sandboxes", Message: fmt.Sprintf("the list does not end after %d pages", maxPages)}
+	return nil, &Error{Kind: Protocol, Op: op, Message: fmt.Sprintf("the list does not end after %d pages", maxPages)}
 }
 
 // encodeMetadata encodes a filter as the server decodes it: it unescapes the
@@ -166,75 +176,89 @@ func (c *Client) Delete(ctx context.Context, id string) (existed bool, err error
 }
 
 // SetTimeout sets a sandbox's time to live, counted from now; it may shorten
-// it. The server cuts what exceeds the team's maximum.
+// it, and zero ends the sandbox. The server counts in seconds, of which one
+// that has begun is a whole one, and cuts what exceeds the team's maximum.
 func (c *Client) SetTimeout(ctx context.Context, id string, ttl time.Duration) error {
-	body := map[string]int32{"timeout": int32(ttl.Seconds())}
+	body := map[string]int32{"timeout": int32(math.Ceil(ttl.Seconds()))}
 	_, err := c.bounded(ctx, "set the time-out of sandbox "+id, http.MethodPost, "/sandboxes/"+url.PathEscape(id)+"/timeout", body, nil)
 	return err
 }
 
 // ListTemplates lists the team's own templates.
 func (c *Client) ListTemplates(ctx context.Context) ([]Template, error) {
+	const op = "list templates"
 	var templates []Template
-	_, err := c.repeat(ctx, "list templates", http.MethodGet, "/templates", &templates)
+	_, err := c.repeat(ctx, op, http.MethodGet, "/templates", &templates)
+	if err == nil && slices.ContainsFunc(templates, func(t Template) bool { return t.TemplateID == "" }) {
+		err = nameless(op, http.StatusOK, "template in one of its entries")
+	}
 	return templates, err
 }
 
 // GetTemplate looks at one of the team's templates by its ID, not its alias.
 func (c *Client) GetTemplate(ctx context.Context, id string) (TemplateWithBuilds, error) {
+	op := "look at template " + id
 	var template TemplateWithBuilds
-	_, err := c.repeat(ctx, "look at template "+id, http.MethodGet, "/templates/"+url.PathEscape(id), &template)
+	_, err := c.repeat(ctx, op, http.MethodGet, "/templates/"+url.PathEscape(id), &template)
+	if err == nil && template.TemplateID == "" {
+		err = nameless(op, http.StatusOK, "template")
+	}
 	return template, err
 }
 
 // ResolveAlias says which template an alias stands for. Servers before
 // 67f51931b do not have the call, which is a Protocol error.
 func (c *Client) ResolveAlias(ctx context.Context, alias string) (AliasTarget, error) {
+	op := "resolve the alias " + alias
 	var target AliasTarget
-	_, err := c.repeat(ctx, "resolve the alias "+alias, http.MethodGet, "/templates/aliases/"+url.PathEscape(alias), &target)
+	_, err := c.repeat(ctx, op, http.MethodGet, "/templates/aliases/"+url.PathEscape(alias), &target)
+	if err == nil && target.TemplateID == "" {
+		err = nameless(op, http.StatusOK, "template")
+	}
 	return target, err
 }
 
 // Health asks whether the API is there; it needs no key and tells little.
 func (c *Client) Health(ctx context.Context) error {
-	_, err := c.bounded(ctx, "ask for the API's health at "+c.base.String(), http.MethodGet, "/health", nil, nil)
+	_, err := c.bounded(ctx, "ask for the API's health at "+c.base.Redacted(), http.MethodGet, "/health", nil, nil)
 	return err
 }
 
+// nameless is the error for a success that lacks what every one has.
+func nameless(op string, status int, what string) *Error {
+	return &Error{Kind: Protocol, Op: op, Status: status, Message: "the answer names no " + what}
+}
+
 // repeat tries an idempotent call until it succeeds, fails for good, or was
-// tried often enough; it waits as long as the server asks for.
+// tried often enough; it waits as long as the server asks for. Its error is
+// that of the last try, also when the context ended while it waited.
 func (c *Client) repeat(ctx context.Context, op, method, path string, out any) (http.Header, error) {
+	var last error
 	try := func() (http.Header, error) {
-		header, err := c.bounded(ctx, op, method, path, nil, out)
-		e, typed := errors.AsType[*Error](err)
+		var header http.Header
+		header, last = c.bounded(ctx, op, method, path, nil, out)
+		e, typed := errors.AsType[*Error](last)
 		switch {
-		case err == nil:
+		case last == nil:
 			return header, nil
 		case ctx.Err() != nil, !typed:
-			return nil, backoff.Permanent(err)
+			return nil, backoff.Permanent(last)
 		case e.Kind != Transient && e.Kind != RateLimited:
-			return nil, backoff.Permanent(err)
+			return nil, backoff.Permanent(last)
 		case e.RetryAfter > 0:
-			return nil, &laterError{backoff.RetryAfter(int(e.RetryAfter.Seconds())), e}
+			return nil, backoff.RetryAfter(int(e.RetryAfter.Seconds()))
 		}
-		return nil, err
+		return nil, last
 	}
 	header, err := backoff.Retry(ctx, try, backoff.WithBackOff(c.retry()), backoff.WithMaxTries(maxTries), backoff.WithMaxElapsedTime(maxElapsed))
-	if later, ok := errors.AsType[*laterError](err); ok {
-		return nil, later.cause
+	if err == nil {
+		return header, nil
 	}
-	return header, err
+	if e, ok := errors.AsType[*Error](last); ok && e.Err == nil {
+		e.Err = context.Cause(ctx)
+	}
+	return nil, last
 }
-
-// laterError carries the server's wish to the retry loop and the error out
-// of it.
-type laterError struct {
-	wish  error
-	cause *Error
-}
-
-func (r *laterError) Error() string   { return r.cause.Error() }
-func (r *laterError) Unwrap() []error { return []error{r.wish, r.cause} }
 
 func (c *Client) bounded(ctx context.Context, op, method, path string, in, out any) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.options.RequestTimeout)
@@ -271,11 +295,16 @@ func (c *Client) once(ctx context.Context, op, method, path string, in, out any)
 	case err != nil:
 		return nil, &Error{Kind: Transient, Op: op, Status: response.StatusCode, Message: "the answer broke off", Err: err}
 	case response.StatusCode < 200 || response.StatusCode > 299:
-		return nil, errorOf(op, response.StatusCode, response.Header, data)
+		failed := errorOf(op, response.StatusCode, response.Header, data)
+		failed.Message = c.secrets.String(failed.Message)
+		return nil, failed
 	case len(data) > maxBody:
 		return nil, &Error{Kind: Protocol, Op: op, Status: response.StatusCode, Message: fmt.Sprintf("the answer is longer than %d bytes", maxBody)}
 	}
 	if out == nil {
+		if method != http.MethodGet && len(data) > 0 && !json.Valid(data) {
+			return nil, &Error{Kind: Protocol, Op: op, Status: response.StatusCode, Message: "the answer is a page where none should be"}
+		}
 		return response.Header, nil
 	}
 	if err := json.Unmarshal(data, out); err != nil {

@@ -19,12 +19,13 @@ import (
 
 // recording is one request to a real E2B API server, and its answer.
 type recording struct {
-	Name    string
-	Method  string
-	Path    string
-	Status  int
-	Headers map[string]string
-	Body    json.RawMessage
+	Name        string
+	Method      string
+	Path        string
+	RequestBody string `json:"request_body"`
+	Status      int
+	Headers     map[string]string
+	Body        json.RawMessage
 }
 
 // omitted marks a body that was too long to be kept.

@@ -52,14 +52,14 @@ type Error struct {
 	Message string
 	// RetryAfter is the server's wish, 0 where it gave none.
 	RetryAfter time.Duration
-	// Err is the cause where no answer came.
+	// Err is the cause where no answer came, or why no more tries were made.
 	Err error
 }
 
 // Error implements error.
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString(e.Op)
+	b.WriteString(redact.Terminal(e.Op))
 	if e.Status != 0 {
 		fmt.Fprintf(&b, ": the API answered %d", e.Status)
 	}
@@ -67,7 +67,7 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, ": %s", e.Message)
 	}
 	if e.Err != nil {
-		fmt.Fprintf(&b, ": %v", e.Err)
+		fmt.Fprintf(&b, ": %s", redact.Terminal(e.Err.Error()))
 	}
 	if advice := e.advice(); advice != "" {
 		fmt.Fprintf(&b, " (%s)", advice)
@@ -92,6 +92,9 @@ func (e *Error) advice() string {
 	case Capacity:
 		return "wait, or end other sandboxes"
 	case RateLimited:
+		if e.RetryAfter == 0 {
+			return "wait a while"
+		}
 		return fmt.Sprintf("wait %s", e.RetryAfter)
 	case Validation:
 		return "the request does not suit this server"

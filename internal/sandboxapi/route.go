@@ -18,7 +18,7 @@ const routingDomain = "sandbox.local"
 
 // Route says how a port of a sandbox is reached, as E2B's SDK finds it: the
 // one URL for all sandboxes with routing headers and a matching Host, else
-// <port>-<id>.<domain>, where a domain that came with the sandbox wins, else
+// https://<port>-<id>.<domain>, where a domain that came with the sandbox wins, else
 // the address that a fork's API gave.
 func (c *Client) Route(sandbox Sandbox, port int) (envd.Route, error) {
 	domain := c.options.Domain
@@ -39,11 +39,7 @@ func (c *Client) Route(sandbox Sandbox, port int) (envd.Route, error) {
 			},
 		}, nil
 	case domain != "":
-		scheme := c.base.Scheme
-		if c.options.APIURL == "" {
-			scheme = "https"
-		}
-		return envd.Route{BaseURL: scheme + "://" + host(domain)}, nil
+		return envd.Route{BaseURL: "https://" + host(domain)}, nil
 	case sandbox.EnvdURL != "" && port == EnvdPort:
 		if u, err := url.Parse(sandbox.EnvdURL); err != nil || u.Host == "" {
 			return envd.Route{}, &Error{Kind: Protocol, Op: "reach sandbox " + sandbox.SandboxID, Message: fmt.Sprintf("envdURL %q is no URL", sandbox.EnvdURL)}
