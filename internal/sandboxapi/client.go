@@ -78,7 +78,7 @@ func New(options Options) (*Client, error) {
 	}
 	base, err := url.Parse(text)
 	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
-		return nil, fmt.Errorf("API URL %q: want http(s)://host[:port]", text[strings.LastIndex(text, "@")+1:]) // no password
+		return nil, fmt.Errorf("API URL %q: want http(s)://host[:port]", text)
 	}
 	if options.CreateTimeout <= 0 || options.RequestTimeout <= 0 {
 		return nil, errors.New("BUG: a client without time-outs")
