@@ -60,9 +60,12 @@ const (
 	maxElapsed = 40 * time.Second
 )
 
-// maxBody bounds an answer, in bytes: 100 sandboxes with their metadata are
-// far below it.
-const maxBody = 16 << 20
+// What is read of an answer, in bytes: 100 sandboxes with their metadata are
+// far below the one, an error's few words below the other.
+const (
+	maxBody      = 16 << 20
+	maxErrorBody = 64 << 10
+)
 
 // New makes a client.
 func New(options Options) (*Client, error) {
@@ -290,11 +293,16 @@ func (c *Client) once(ctx context.Context, op, method, path string, in, out any)
 		return nil, &Error{Kind: Transient, Op: op, Err: err}
 	}
 	defer response.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
+	refused := response.StatusCode < 200 || response.StatusCode > 299
+	bound := int64(maxBody)
+	if refused {
+		bound = maxErrorBody
+	}
+	data, err := io.ReadAll(io.LimitReader(response.Body, bound+1))
 	switch {
 	case err != nil:
 		return nil, &Error{Kind: Transient, Op: op, Status: response.StatusCode, Message: "the answer broke off", Err: err}
-	case response.StatusCode < 200 || response.StatusCode > 299:
+	case refused:
 		failed := errorOf(op, response.StatusCode, response.Header, data)
 		failed.Message = c.secrets.String(failed.Message)
 		return nil, failed

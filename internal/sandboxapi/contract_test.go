@@ -106,6 +106,16 @@ var calls = []call{
 	{"POST", regexp.MustCompile(`^/sandboxes/([^/?]+)/timeout$`), func(ctx context.Context, c *Client, id string) (string, error) {
 		return "", c.SetTimeout(ctx, id, time.Minute)
 	}},
+	{"POST", regexp.MustCompile(`^/sandboxes/([^/?]+)/pause$`), func(ctx context.Context, c *Client, id string) (string, error) {
+		return "", c.Pause(ctx, id)
+	}},
+	{"POST", regexp.MustCompile(`^/sandboxes/([^/?]+)/refreshes$`), func(ctx context.Context, c *Client, id string) (string, error) {
+		return "", c.Refresh(ctx, id, time.Minute)
+	}},
+	{"POST", regexp.MustCompile(`^/sandboxes/([^/?]+)/connect$`), func(ctx context.Context, c *Client, id string) (string, error) {
+		s, err := c.Connect(ctx, id, time.Minute)
+		return s.SandboxID, err
+	}},
 	{"GET", regexp.MustCompile(`^/templates(?:\?.*)?$`), func(ctx context.Context, c *Client, _ string) (string, error) {
 		_, err := c.ListTemplates(ctx)
 		return "", err

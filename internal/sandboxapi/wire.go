@@ -53,7 +53,7 @@ type ListedSandbox struct {
 	CPUCount     int               `json:"cpuCount"`
 	MemoryMB     int               `json:"memoryMB"`
 	DiskSizeMB   int               `json:"diskSizeMB"`
-	Metadata     map[string]string `json:"metadata,omitempty"`
+	Metadata     map[string]string `json:"metadata,omitzero"`
 	State        string            `json:"state"`
 	EnvdVersion  string            `json:"envdVersion"`
 	VolumeMounts []any             `json:"volumeMounts,omitzero"`

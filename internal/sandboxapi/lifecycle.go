@@ -1,0 +1,40 @@
+package sandboxapi
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Refresh gives a running sandbox at least so much more time, up to an hour;
+// it never shortens.
+func (c *Client) Refresh(ctx context.Context, id string, more time.Duration) error {
+	body := map[string]int32{"duration": int32(more.Seconds())}
+	_, err := c.bounded(ctx, "refresh sandbox "+id, http.MethodPost, "/sandboxes/"+url.PathEscape(id)+"/refreshes", body, nil)
+	return err
+}
+
+// Pause pauses a running sandbox, with its memory. One that is paused already
+// is a Validation error with status 409. A failed pause of a real server has
+// been seen to end the sandbox all the same.
+func (c *Client) Pause(ctx context.Context, id string) error {
+	_, err := c.bounded(ctx, "pause sandbox "+id, http.MethodPost, "/sandboxes/"+url.PathEscape(id)+"/pause", struct{}{}, nil)
+	return err
+}
+
+// Connect hands out a running sandbox, or resumes a paused one. It never
+// shortens a running one's time. Like a create it takes its time, and is
+// tried once.
+func (c *Client) Connect(ctx context.Context, id string, ttl time.Duration) (Sandbox, error) {
+	op := "connect to sandbox " + id
+	ctx, cancel := context.WithTimeout(ctx, c.options.CreateTimeout)
+	defer cancel()
+	var sandbox Sandbox
+	body := map[string]int32{"timeout": int32(ttl.Seconds())}
+	_, err := c.once(ctx, op, http.MethodPost, "/sandboxes/"+url.PathEscape(id)+"/connect", body, &sandbox)
+	if err == nil && sandbox.SandboxID == "" {
+		err = &Error{Kind: Protocol, Op: op, Status: http.StatusOK, Message: "the answer names no sandbox"}
+	}
+	return sandbox, err
+}
