@@ -20,6 +20,8 @@ import (
 	"slices"
 	"strings"
 
+	"connectrpc.com/connect"
+
 	"sandproof/internal/redact"
 	"sandproof/internal/sandboxapi/envd/processpb/processpbconnect"
 )
@@ -48,9 +50,16 @@ type Client struct {
 	base    string
 	http    *http.Client
 	process processpbconnect.ProcessClient
+	// secrets takes the token out of what a guest echoes.
+	secrets *redact.Redactor
 }
 
-// New makes a client. envd speaks HTTP/1.1.
+// maxMessage bounds one message of the process service, unpacked, in bytes:
+// envd sends output in pieces of at most 32 KiB.
+const maxMessage = 4 << 20
+
+// New makes a client. envd speaks HTTP/1.1, and redirects nobody: a guest that
+// does is not followed.
 func New(options Options) *Client {
 	next := options.Transport
 	if next == nil {
@@ -59,11 +68,15 @@ func New(options Options) *Client {
 		transport.Protocols.SetHTTP1(true)
 		next = transport
 	}
+	routed := &routed{options: options, next: next}
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	c := &Client{
-		base: strings.TrimSuffix(options.Route.BaseURL, "/"),
-		http: &http.Client{Transport: &routed{options: options, next: next}},
+		base:    strings.TrimSuffix(options.Route.BaseURL, "/"),
+		http:    &http.Client{Transport: routed, CheckRedirect: stay},
+		secrets: redact.New(options.AccessToken),
 	}
-	c.process = processpbconnect.NewProcessClient(c.http, c.base)
+	process := &http.Client{Transport: &refusals{routed}, CheckRedirect: stay}
+	c.process = processpbconnect.NewProcessClient(process, c.base, connect.WithReadMaxBytes(maxMessage))
 	return c
 }
 
@@ -97,6 +110,32 @@ func (r *routed) CloseIdleConnections() {
 	}
 }
 
+// refusals makes errors of the answers that are not Connect's: connect-go
+// throws their bodies away, and only these tell who refused.
+type refusals struct{ next http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (r *refusals) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := r.next.RoundTrip(request)
+	if err != nil || response.StatusCode == http.StatusOK {
+		return response, err
+	}
+	data, err := io.ReadAll(io.LimitReader(response.Body, maxError))
+	if err := errors.Join(err, response.Body.Close()); err != nil {
+		return nil, err
+	}
+	// Only Connect's codes are words; those of envd's other routes and of the
+	// proxies are numbers.
+	var parsed struct {
+		Code string `json:"code"`
+	}
+	if json.Unmarshal(data, &parsed) == nil && parsed.Code != "" {
+		response.Body = io.NopCloser(bytes.NewReader(data))
+		return response, nil
+	}
+	return nil, answerError("", response.StatusCode, data)
+}
+
 // Where says which of the parties on the way answered with trouble.
 type Where string
 
@@ -126,7 +165,7 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: ", e.Op)
+	fmt.Fprintf(&b, "%s: ", redact.Terminal(e.Op))
 	switch e.Where {
 	case AtNetwork:
 		b.WriteString("no answer from the sandbox")
@@ -143,7 +182,7 @@ func (e *Error) Error() string {
 		}
 	}
 	if e.Err != nil {
-		fmt.Fprintf(&b, ": %v", e.Err)
+		fmt.Fprintf(&b, ": %s", redact.Terminal(e.Err.Error()))
 	}
 	return b.String()
 }
@@ -173,12 +212,15 @@ func (c *Client) do(ctx context.Context, op, method, path string, header http.He
 	if err != nil {
 		return nil, &Error{Where: AtNetwork, Op: op, Status: response.StatusCode, Err: err}
 	}
-	return nil, answerError(op, response.StatusCode, data)
+	failed := answerError(op, response.StatusCode, data)
+	failed.Message = c.secrets.String(failed.Message)
+	return nil, failed
 }
 
-// answerError tells the proxy's refusals from envd's own. The proxy answers
-// 502 for a dead sandbox and for a closed port alike; only its body has the
-// difference (e2b-dev/infra packages/shared/pkg/proxy).
+// answerError tells the proxies' refusals from envd's own, which are JSON with
+// a message and never name the sandbox. The proxy answers 502 for a dead
+// sandbox and for a closed port alike; only its body has the difference
+// (e2b-dev/infra packages/shared/pkg/proxy).
 func answerError(op string, status int, body []byte) *Error {
 	e := &Error{Where: AtEnvd, Op: op, Status: status}
 	var parsed struct {
@@ -187,9 +229,9 @@ func answerError(op string, status int, body []byte) *Error {
 		Code      json.RawMessage `json:"code"`
 		Port      json.RawMessage `json:"port"`
 	}
-	isJSON := json.Unmarshal(body, &parsed) == nil
+	own := json.Unmarshal(body, &parsed) == nil && parsed.Message != ""
 	e.Message = parsed.Message
-	if !isJSON || parsed.Message == "" {
+	if !own {
 		e.Message = fmt.Sprintf("%d with the body %.200q", status, body)
 	}
 	switch {
@@ -197,7 +239,8 @@ func answerError(op string, status int, body []byte) *Error {
 		e.Where = AtPort
 	case status == http.StatusBadGateway && parsed.SandboxID != "":
 		e.Where = AtProxy
-	case status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout:
+	case !own, parsed.SandboxID != "",
+		status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
 		e.Where = AtNetwork
 	}
 	return e

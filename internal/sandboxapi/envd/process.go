@@ -9,6 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"sandproof/internal/redact"
 	"sandproof/internal/sandboxapi/envd/processpb"
 )
 
@@ -43,7 +44,8 @@ type Result struct {
 	// ExitCode is -1 for a process that a signal ended.
 	ExitCode int32
 	Exited   bool
-	// Status is envd's words: "exit status 1", "signal: killed".
+	// Status is envd's words, harmless to show: "exit status 1", "signal:
+	// killed".
 	Status string
 	Stdout []byte
 	Stderr []byte
@@ -64,16 +66,16 @@ func (c *Client) Run(ctx context.Context, command Command) (Result, error) {
 	// connect-go sends Connect-Timeout-Ms for the context's deadline, and envd
 	// kills the process then. The deadline here is the lifetime and nothing
 	// else: the caller's own deadline only cancels.
-	ctx, cancel := withoutDeadline(ctx)
+	free, cancel := withoutDeadline(ctx)
 	defer cancel()
-	ctx, done := context.WithTimeout(ctx, command.Lifetime)
+	bounded, done := context.WithTimeout(free, command.Lifetime)
 	defer done()
 
 	request := connect.NewRequest(startRequest(command))
 	request.Header().Set("Authorization", basic(command.User))
-	stream, err := c.process.Start(ctx, request)
+	stream, err := c.process.Start(bounded, request)
 	if err != nil {
-		return Result{}, streamError(op, err)
+		return Result{}, c.runError(ctx, op, command, Result{}, err)
 	}
 	defer stream.Close()
 	var result Result
@@ -87,19 +89,36 @@ func (c *Client) Run(ctx context.Context, command Command) (Result, error) {
 		case *processpb.ProcessEvent_End:
 			// proto3 leaves zero values out: no exit code means 0, but only in
 			// an end event.
-			result.ExitCode, result.Exited, result.Status = event.End.GetExitCode(), event.End.GetExited(), event.End.GetStatus()
+			result.ExitCode, result.Exited, result.Status = event.End.GetExitCode(), event.End.GetExited(), redact.Terminal(event.End.GetStatus())
 			ended = true
 		}
 	}
 	// Err is nil only after the stream's own end frame: connect-go reports a
 	// stream that just stops as an error.
 	if err := stream.Err(); err != nil {
-		return result, streamError(op, err)
+		return result, c.runError(ctx, op, command, result, err)
 	}
 	if !ended {
 		return result, &Error{Where: AtEnvd, Op: op, Message: "the stream ended without saying how the process did"}
 	}
 	return result, nil
+}
+
+// runError adds to a stream's error whose trouble it is that a lifetime was
+// over: envd and this client watch it both, and whichever notices first must
+// not decide that.
+func (c *Client) runError(ctx context.Context, op string, command Command, result Result, err error) *Error {
+	failed := c.streamError(op, err)
+	switch {
+	case failed.Code != connect.CodeDeadlineExceeded.String() || ctx.Err() != nil:
+	case result.PID != 0:
+		failed.Where = AtEnvd
+		failed.Message = fmt.Sprintf("process %d had not ended when its lifetime of %s was over", result.PID, command.Lifetime)
+	default:
+		failed.Where = AtNetwork
+		failed.Message = fmt.Sprintf("nothing was heard of the process in its lifetime of %s", command.Lifetime)
+	}
+	return failed
 }
 
 func startRequest(command Command) *processpb.StartRequest {
@@ -161,7 +180,7 @@ type ProcessInfo struct {
 func (c *Client) List(ctx context.Context) ([]ProcessInfo, error) {
 	response, err := c.process.List(ctx, connect.NewRequest(&processpb.ListRequest{}))
 	if err != nil {
-		return nil, streamError("list processes", err)
+		return nil, c.streamError("list processes", err)
 	}
 	var all []ProcessInfo
 	for _, p := range response.Msg.GetProcesses() {
@@ -178,20 +197,24 @@ func (c *Client) Signal(ctx context.Context, tag string, signal syscall.Signal) 
 		Signal:  processpb.Signal(signal), //nolint:gosec // a signal's number is small
 	}
 	if _, err := c.process.SendSignal(ctx, connect.NewRequest(request)); err != nil {
-		return streamError(fmt.Sprintf("send %s to process %s", signal, tag), err)
+		return c.streamError(fmt.Sprintf("send %s to process %s", signal, tag), err)
 	}
 	return nil
 }
 
 // streamError says who is to blame for a failed call of the process service.
-func streamError(op string, err error) *Error {
+func (c *Client) streamError(op string, err error) *Error {
+	if refused, ok := errors.AsType[*Error](err); ok {
+		refused.Op, refused.Message = op, c.secrets.String(refused.Message)
+		return refused
+	}
 	failed := &Error{Where: AtNetwork, Op: op, Err: err}
 	e, ok := errors.AsType[*connect.Error](err)
 	if !ok {
 		return failed
 	}
 	if connect.IsWireError(err) {
-		return &Error{Where: AtEnvd, Op: op, Code: e.Code().String(), Message: e.Message()}
+		return &Error{Where: AtEnvd, Op: op, Code: e.Code().String(), Message: c.secrets.String(e.Message())}
 	}
 	if e.Code() == connect.CodeDeadlineExceeded {
 		failed.Code = e.Code().String()
