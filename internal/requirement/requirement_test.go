@@ -1,6 +1,9 @@
 package requirement
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -361,6 +364,33 @@ func TestProfilesDecide(t *testing.T) {
 	} {
 		if got := test.r.Decides(test.profile); got != test.want {
 			t.Errorf("%s/%s decides under %s: %v, want %v", test.r.Level, test.r.Stage, test.profile, got, test.want)
+		}
+	}
+}
+
+// Evidence of real guests, recorded by the lab, is judged as it was then.
+func TestRecordedEvidence(t *testing.T) {
+	for name, want := range map[string]map[ID]Result{
+		"base": {
+			MountCgroup2: Pass, EnableCPU: Pass, ValueUserMemoryMax: Pass, ValueUserIOWeight: Inert, PlaceForwarder: Pass, LogNoFailure: Pass, LogNoFallback: Pass,
+		},
+		"base-unpatched": {
+			MountCgroup2: Pass, OfferCPU: Pass, EnableCPU: Fail, ValueUserMemoryMax: Fail, PlaceCommand: Pass, LogNoFailure: Fail, LogNoFallback: Pass,
+		},
+	} {
+		data, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &evidence.Sandbox{}
+		if err := json.Unmarshal(data, s); err != nil {
+			t.Fatal(err)
+		}
+		got := results(s)
+		for id, result := range want {
+			if got[id].Result != result {
+				t.Errorf("%s: %s is %s (%s), want %s", name, id, got[id].Result, got[id].Reason, result)
+			}
 		}
 	}
 }
