@@ -3,6 +3,7 @@ package requirement
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -142,7 +143,7 @@ func judgeInert(c *subject, property, read, wanted string) Outcome {
 			return Outcome{Result: Inert, Read: read, Wanted: wanted, Reason: "the value is set, and this kernel has no io.cost.qos to make it act"}
 		case qos.Errno != "":
 			return unproven("%s could not be read (%s), so it is open whether io.weight acts", where, qos.Errno)
-		case !strings.Contains(qos.Text, "enable=1"):
+		case !slices.Contains(strings.Fields(qos.Text), "enable=1"):
 			return Outcome{Result: Inert, Read: read, Wanted: wanted, Reason: "the value is set, and cannot act: io.cost.qos enables it for no device"}
 		}
 	}

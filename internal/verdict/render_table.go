@@ -66,7 +66,11 @@ func Table(r Report) string {
 	}
 	for _, v := range r.Verdicts {
 		if v.Word != Isolated {
-			fmt.Fprintf(&b, "\n%s: %s, first broken stage: %s (%s)\n", show(v.Template), v.Word, v.Stage, v.Requirement)
+			where := string(v.Stage)
+			if v.Requirement != "" {
+				where += " (" + string(v.Requirement) + ")"
+			}
+			fmt.Fprintf(&b, "\n%s: %s, first broken stage: %s\n", show(v.Template), v.Word, where)
 			paragraph(&b, "why ", v.Reason)
 			paragraph(&b, "next", v.Next)
 		}

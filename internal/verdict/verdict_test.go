@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -83,6 +84,18 @@ func TestMissingOutcomeIsUnproven(t *testing.T) {
 	}
 	if v := Of(Input{Profile: config.ProfileCore}); v.Word != Unproven {
 		t.Errorf("without any outcome the verdict is %s", v.Word)
+	}
+}
+
+// The profiles beyond core promise to try the limits; as long as nothing does,
+// they prove nothing.
+func TestProfilesPromiseNothingUntried(t *testing.T) {
+	for _, profile := range []config.Profile{config.ProfileGate, config.ProfileExtended} {
+		v := Of(Input{Profile: profile, Outcomes: outcomes(nil)})
+		tried := slices.ContainsFunc(requirement.All(), func(r requirement.Requirement) bool { return r.Stage == requirement.StageBite })
+		if (v.Word == Isolated) != tried {
+			t.Errorf("under %s all passes give %s (%s), and the limits are tried: %v", profile, v.Word, v.Reason, tried)
+		}
 	}
 }
 
