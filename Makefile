@@ -30,12 +30,16 @@ e2e: ## Judge the templates: run the suites, show the verdicts, exit with the ga
 lab-deps: ## Install what the lab needs through the package manager.
 	@scripts/lab-deps.sh
 
+.PHONY: test-deps
+test-deps:
+	@scripts/lab-deps.sh race
+
 .PHONY: test
-test: lab-deps ## Run unit, contract and lab integration tests with the race detector.
+test: test-deps ## Run unit, contract and lab integration tests with the race detector.
 	go test -race ./internal/... ./cmd/...
 
 .PHONY: test-short
-test-short: ## Run the tests that need no guest.
+test-short: test-deps ## Run the tests that need no guest.
 	go test -race -short ./internal/... ./cmd/...
 
 .PHONY: fuzz
@@ -43,7 +47,7 @@ fuzz: ## Run every fuzz target for FUZZTIME each.
 	@scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: nightly
-nightly: lab-deps ## Run what takes long: the faults many times over, and every fuzz target for a minute.
+nightly: test-deps ## Run what takes long: the faults many times over, and every fuzz target for a minute.
 	go test -race -count 3 -timeout 60m ./internal/fixtures/...
 	@scripts/fuzz.sh 1m
 

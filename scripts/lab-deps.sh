@@ -2,7 +2,8 @@
 # Installs what the lab needs on Debian and Ubuntu: QEMU and e2fsprogs, and
 # the package lists from which the guests' kernel is fetched. It says nothing
 # when all is there. Without root and without sudo it prints the one command
-# to run.
+# to run. With the argument "race" it also sees to the C compiler that Go's race
+# detector needs.
 set -u
 
 missing=
@@ -20,6 +21,10 @@ PATH=$PATH:/usr/sbin:/sbin
 need mke2fs e2fsprogs
 need debugfs e2fsprogs
 need dpkg-deb dpkg
+
+if [ "${1:-}" = race ]; then
+	need cc gcc libc6-dev
+fi
 
 if ! command -v apt-get >/dev/null 2>&1; then
 	[ -z "$missing" ] && exit 0
