@@ -2,6 +2,7 @@ package sandboxapi
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"net/url"
 	"time"
@@ -10,7 +11,7 @@ import (
 // Refresh gives a running sandbox at least so much more time, up to an hour;
 // it never shortens.
 func (c *Client) Refresh(ctx context.Context, id string, more time.Duration) error {
-	body := map[string]int32{"duration": int32(more.Seconds())}
+	body := map[string]int32{"duration": int32(math.Ceil(more.Seconds()))}
 	_, err := c.bounded(ctx, "refresh sandbox "+id, http.MethodPost, "/sandboxes/"+url.PathEscape(id)+"/refreshes", body, nil)
 	return err
 }
@@ -31,10 +32,10 @@ func (c *Client) Connect(ctx context.Context, id string, ttl time.Duration) (San
 	ctx, cancel := context.WithTimeout(ctx, c.options.CreateTimeout)
 	defer cancel()
 	var sandbox Sandbox
-	body := map[string]int32{"timeout": int32(ttl.Seconds())}
+	body := map[string]int32{"timeout": int32(math.Ceil(ttl.Seconds()))}
 	_, err := c.once(ctx, op, http.MethodPost, "/sandboxes/"+url.PathEscape(id)+"/connect", body, &sandbox)
 	if err == nil && sandbox.SandboxID == "" {
-		err = &Error{Kind: Protocol, Op: op, Status: http.StatusOK, Message: "the answer names no sandbox"}
+		err = nameless(op, http.StatusOK, "sandbox")
 	}
 	return sandbox, err
 }

@@ -285,25 +285,30 @@ func TestAnswersAreBounded(t *testing.T) {
 	for _, test := range []struct {
 		status int
 		kind   Kind
-	}{{http.StatusOK, Protocol}, {http.StatusBadGateway, Transient}} {
+		bound  int
+	}{{http.StatusOK, Protocol, maxBody}, {http.StatusBadGateway, Transient, maxErrorBody}} {
 		c := testClient(t, http.NotFoundHandler())
-		c.http = &http.Client{Transport: endless(test.status)}
-		if _, err := c.Create(t.Context(), NewSandbox{TemplateID: "base"}); KindOf(err) != test.kind {
-			t.Errorf("%d: got %v", test.status, err)
+		body := &endless{status: test.status}
+		c.http = &http.Client{Transport: body}
+		_, err := c.Create(t.Context(), NewSandbox{TemplateID: "base"})
+		if KindOf(err) != test.kind || body.read > test.bound+1 {
+			t.Errorf("%d: got %v after %d bytes", test.status, err, body.read)
 		}
 	}
 }
 
-// endless answers with a status and a body without an end.
-type endless int
-
-func (e endless) RoundTrip(r *http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: int(e), Header: http.Header{}, Body: io.NopCloser(zeros{}), Request: r}, nil
+// endless answers with a status and a body without an end, and counts how
+// much of it is read.
+type endless struct {
+	status, read int
 }
 
-type zeros struct{}
+func (e *endless) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: e.status, Header: http.Header{}, Body: io.NopCloser(e), Request: r}, nil
+}
 
-func (zeros) Read(p []byte) (int, error) {
+func (e *endless) Read(p []byte) (int, error) {
 	clear(p)
+	e.read += len(p)
 	return len(p), nil
 }

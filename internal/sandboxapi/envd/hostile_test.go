@@ -164,9 +164,11 @@ func TestAGuestDoesNotRedirect(t *testing.T) {
 	t.Cleanup(elsewhere.Close)
 	for _, call := range every {
 		for _, status := range []int{http.StatusFound, http.StatusTemporaryRedirect} {
-			c := serve(t, answering(status, http.Header{"Location": {elsewhere.URL}}, ""), "t0ken")
-			if err := call.make(t.Context(), c); err == nil {
-				t.Errorf("%s: a redirect is taken for a success", call.name)
+			for _, body := range []string{"", `{"code":"unknown","message":"in the words of Connect"}`} {
+				c := serve(t, answering(status, http.Header{"Location": {elsewhere.URL}}, body), "t0ken")
+				if err := call.make(t.Context(), c); err == nil {
+					t.Errorf("%s: a redirect is taken for a success", call.name)
+				}
 			}
 		}
 	}
@@ -216,11 +218,11 @@ func frame(flag byte, payload string) string {
 	return string(binary.BigEndian.AppendUint32([]byte{flag}, uint32(len(payload)))) + payload
 }
 
-func event(t testing.TB, e *processpb.ProcessEvent) string {
-	t.Helper()
+func event(tb testing.TB, e *processpb.ProcessEvent) string {
+	tb.Helper()
 	data, err := proto.Marshal(&processpb.StartResponse{Event: e})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return frame(0, string(data))
 }
@@ -257,7 +259,7 @@ func TestMessagesAreBounded(t *testing.T) {
 // started is the guest's trouble, and one that was never heard of is not.
 func TestAnOverlongProcess(t *testing.T) {
 	const over = "lifetime"
-	started := event(t, start(7))
+	started := event(t, start(9))
 	hang := func(body string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
@@ -272,16 +274,17 @@ func TestAnOverlongProcess(t *testing.T) {
 		name    string
 		handler http.Handler
 		where   Where
+		text    string
 	}{
-		{"seen here", hang(started), AtEnvd},
-		{"seen by envd", answering(http.StatusOK, http.Header{"Content-Type": {"application/connect+proto"}}, started+timedOut), AtEnvd},
-		{"never started", hang(""), AtNetwork},
+		{"seen here", hang(started), AtEnvd, "process 9 had not ended"},
+		{"seen by envd", answering(http.StatusOK, http.Header{"Content-Type": {"application/connect+proto"}}, started+timedOut), AtEnvd, "process 9 had not ended"},
+		{"never started", hang(""), AtNetwork, "nothing was heard"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cmd := command
 			cmd.Lifetime = 100 * time.Millisecond
 			_, err := serve(t, test.handler, "").Run(t.Context(), cmd)
-			if e, ok := errors.AsType[*Error](err); !ok || e.Where != test.where || !strings.Contains(err.Error(), over) || !strings.Contains(err.Error(), "100ms") {
+			if e, ok := errors.AsType[*Error](err); !ok || e.Where != test.where || !strings.Contains(err.Error(), test.text) || !strings.Contains(err.Error(), over+" of 100ms") {
 				t.Errorf("got %v, want it to be at %s", err, test.where)
 			}
 		})
