@@ -210,6 +210,9 @@ func templatesExist(ctx context.Context, client *sandboxapi.Client) error {
 	var missing []string
 	for _, t := range suite.config.Templates {
 		plain, _, _ := strings.Cut(t.Name, ":")
+		if err := expectedBuild(own, t.Name, plain, t.BuildID); err != nil {
+			return err
+		}
 		if slices.Contains(names, plain) {
 			continue
 		}
@@ -230,16 +233,35 @@ func templatesExist(ctx context.Context, client *sandboxapi.Client) error {
 	return nil
 }
 
+// expectedBuild compares the build that the API lists for a template with the
+// one that ginkgo.yml expects: whoever patched one build must not be shown
+// another.
+func expectedBuild(own []sandboxapi.Template, name, plain, want string) error {
+	if want == "" {
+		return nil
+	}
+	i := slices.IndexFunc(own, func(t sandboxapi.Template) bool {
+		return t.TemplateID == plain || slices.Contains(t.Aliases, plain) || slices.Contains(t.Names, plain)
+	})
+	switch {
+	case i < 0:
+		return fmt.Errorf("ginkgo.yml expects build %s of template %s, and the API does not list that template's builds for this team; leave build-id out to judge it all the same", want, name)
+	case !strings.EqualFold(own[i].BuildID, want):
+		return fmt.Errorf("template %s is build %s, and ginkgo.yml expects build %s: not the build you patched, or the entry is old", name, own[i].BuildID, want)
+	}
+	return nil
+}
+
 // sweep ends sandboxes that an earlier run left behind: only those that carry
 // the harness's metadata and are past their own expiry.
 func sweep(ctx context.Context, client *sandboxapi.Client) error {
-	all, err := client.List(ctx, map[string]string{collect.MetadataVersion: version})
+	all, err := client.List(ctx, nil)
 	if err != nil {
 		return err
 	}
 	for _, s := range all {
 		expires, err := strconv.ParseInt(s.Metadata[collect.MetadataExpires], 10, 64)
-		if err != nil || s.Metadata[collect.MetadataRun] == "" || time.Now().Unix() < expires {
+		if err != nil || s.Metadata[collect.MetadataRun] == "" || s.Metadata[collect.MetadataVersion] == "" || time.Now().Unix() < expires {
 			continue
 		}
 		if _, err := client.Delete(ctx, s.SandboxID); err != nil {

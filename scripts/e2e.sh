@@ -16,6 +16,12 @@ suite=("-e2e.run=$run")
 
 say() { printf '==> %s\n' "$*" >&2; }
 
+# A directory of that name would be judged as if this run had made it.
+if [ -e "runs/$run" ]; then
+	echo "run $run exists already: give this run another name (RUN=NAME), or remove runs/$run" >&2
+	exit 3
+fi
+
 say "preparing"
 go build -o bin/sandproof ./cmd/sandproof || exit 3
 target=$(bin/sandproof config --target -- "${suite[@]}") || exit 3

@@ -4,12 +4,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,19 +22,63 @@ import (
 // place.
 type guest struct {
 	proc, sys string
+	// answer is how long envd may take to tell its version.
+	answer time.Duration
 }
 
-// maxText bounds every text that is read, in bytes.
-const maxText = 64 << 10
+// maxText bounds every text that is reported, in bytes. Interface files and
+// command lines are far shorter, and all of them together fit into what the
+// harness reads of a probe, even where each byte has to be escaped.
+const maxText = 8 << 10
+
+// maxWhole bounds a file in which something is looked for, in bytes: a guest
+// may have hundreds of mounts and processors.
+const maxWhole = 4 << 20
+
+// maxFDs bounds how many descriptors of a process are reported.
+const maxFDs = 32
+
+// open opens a regular file. Others could keep the probe waiting for ever: a
+// FIFO under an interface file's name, a link to a device.
+func open(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", name)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
 
 // read returns a file's text, cut at maxText.
 func read(name string) (string, error) {
-	f, err := os.Open(name)
+	f, err := open(name)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxText))
+	return string(data), err
+}
+
+// readWhole returns a file's whole text, or an error where it is longer than
+// maxWhole: what is looked for must not be missed by a cut.
+func readWhole(name string) (string, error) {
+	f, err := open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxWhole+1))
+	if err == nil && len(data) > maxWhole {
+		err = fmt.Errorf("%s is longer than %d bytes", name, maxWhole)
+	}
 	return string(data), err
 }
 
@@ -101,6 +147,9 @@ func (g guest) cgroupFDs(dir string) []string {
 	root := filepath.Join(g.sys, "fs", "cgroup")
 	var found []string
 	for _, entry := range entries {
+		if len(found) == maxFDs {
+			break
+		}
 		target, err := os.Readlink(filepath.Join(dir, "fd", entry.Name()))
 		if err == nil && (target == root || strings.HasPrefix(target, root+"/")) {
 			found = append(found, target)
@@ -111,7 +160,7 @@ func (g guest) cgroupFDs(dir string) []string {
 
 // hash returns the SHA-256 and size of a file's content.
 func hash(name string) (sum string, size int64, err error) {
-	f, err := os.Open(name)
+	f, err := open(name)
 	if err != nil {
 		return "", 0, err
 	}

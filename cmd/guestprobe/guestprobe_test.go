@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"sandproof/internal/evidence"
 )
@@ -16,6 +17,8 @@ import (
 // TestMain lets the probe play its own child and grandchild, as it does in a
 // guest by running itself anew.
 func TestMain(m *testing.M) {
+	// Under the race detector each of them would sleep a second at its end.
+	os.Setenv("GORACE", "atexit_sleep_ms=0")
 	if len(os.Args) > 1 && (os.Args[1] == modeReport || os.Args[1] == modeGrandparent) {
 		if err := run(os.Args[1:], os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -46,7 +49,7 @@ func tree(t *testing.T, files map[string]string) guest {
 			t.Fatal(err)
 		}
 	}
-	return guest{proc: filepath.Join(root, "proc"), sys: filepath.Join(root, "sys")}
+	return guest{proc: filepath.Join(root, "proc"), sys: filepath.Join(root, "sys"), answer: 5 * time.Second}
 }
 
 // stat is a line of /proc/PID/stat with a name that tries to confuse.

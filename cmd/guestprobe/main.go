@@ -35,7 +35,7 @@ func run(args []string, stdout io.Writer) error {
 	if len(args) > 0 {
 		mode, args = args[0], args[1:]
 	}
-	host := guest{proc: "/proc", sys: "/sys"}
+	host := guest{proc: "/proc", sys: "/sys", answer: 5 * time.Second}
 	switch mode {
 	case "snapshot":
 		return emit(stdout, host.snapshot(os.Getpid()))
@@ -51,7 +51,7 @@ func run(args []string, stdout io.Writer) error {
 	case modeGrandparent:
 		return startGrandchild()
 	case modeReport:
-		return host.reportOnPipe(len(args) > 0 && args[0] == orphaned)
+		return host.reportOnPipe(args)
 	case "-version", "version":
 		_, err := fmt.Fprintln(stdout, version)
 		return err

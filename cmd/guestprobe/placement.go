@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,7 +23,6 @@ import (
 const (
 	modeReport      = "report"
 	modeGrandparent = "grandparent"
-	orphaned        = "orphaned"
 )
 
 // reportPipe is the descriptor on which a descendant reports: the first
@@ -78,29 +76,44 @@ func family(ctx context.Context, mode string) *evidence.Placed {
 }
 
 // startGrandchild is the child that daemonises: it starts the grandchild in a
-// session of its own and ends, so that the grandchild loses its parent.
+// session of its own and ends, so that the grandchild loses its parent. It
+// tells its own PID, since it may be gone before the grandchild can ask.
 func startGrandchild() error {
-	cmd := exec.Command("/proc/self/exe", modeReport, orphaned) //nolint:noctx // it must outlive this process
+	cmd := exec.Command("/proc/self/exe", modeReport, strconv.Itoa(os.Getpid())) //nolint:noctx // it must outlive this process
 	cmd.ExtraFiles = []*os.File{os.NewFile(reportPipe, "report")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd.Start()
 }
 
-// reportOnPipe is the descendant's part: it reports itself, as an orphan only
-// once its parent is gone.
-func (g guest) reportOnPipe(orphan bool) error {
+// reportOnPipe is the descendant's part: it reports itself, with the PID of
+// its parent only once that is gone.
+func (g guest) reportOnPipe(args []string) error {
 	pipe := os.NewFile(reportPipe, "report")
 	if pipe == nil {
 		return errors.New("no pipe to report on")
 	}
 	defer pipe.Close()
-	if orphan {
-		parent := os.Getppid()
-		for end := time.Now().Add(familyWait); os.Getppid() == parent && parent != 1 && time.Now().Before(end); {
-			<-time.After(lookEvery / 10)
+	if len(args) > 0 {
+		if err := awaitOrphaned(args[0], familyWait); err != nil {
+			return err
 		}
 	}
 	return json.NewEncoder(pipe).Encode(g.process(os.Getpid()))
+}
+
+// awaitOrphaned waits until this process has another parent than the given
+// one. Who adopts it differs: PID 1, or the nearest subreaper.
+func awaitOrphaned(parent string, wait time.Duration) error {
+	pid, err := strconv.Atoi(parent)
+	if err != nil {
+		return fmt.Errorf("the parent's PID: %w", err)
+	}
+	for end := time.Now().Add(wait); os.Getppid() == pid; <-time.After(lookEvery / 10) {
+		if time.Now().After(end) {
+			return fmt.Errorf("the parent %d still lives after %s", pid, wait)
+		}
+	}
+	return nil
 }
 
 // forwarder listens on loopback and waits for the socat that envd's port
@@ -142,11 +155,11 @@ func (g guest) findForwarder(port int) (evidence.Process, bool) {
 		return evidence.Process{}, false
 	}
 	for _, name := range names {
-		data, err := os.ReadFile(name)
-		if err != nil || !bytes.Contains(data, []byte(forwardAddress)) {
+		text, err := read(name)
+		if err != nil || !strings.Contains(text, forwardAddress) {
 			continue
 		}
-		argv := strings.Split(string(data), "\x00")
+		argv := strings.Split(text, "\x00")
 		if filepath.Base(argv[0]) != "socat" || !slices.ContainsFunc(argv, func(arg string) bool {
 			parts := strings.Split(arg, ",")
 			return len(parts) >= 2 && slices.Equal(parts[:2], want)
@@ -154,8 +167,12 @@ func (g guest) findForwarder(port int) (evidence.Process, bool) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
-		if err == nil {
-			return g.process(pid), true
+		if err != nil {
+			continue
+		}
+		// One that ended in the meantime shows nothing; the next may.
+		if p := g.process(pid); p.Error == "" {
+			return p, true
 		}
 	}
 	return evidence.Process{}, false

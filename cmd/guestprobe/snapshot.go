@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -92,9 +93,9 @@ func (g guest) kernel() (evidence.Kernel, error) {
 }
 
 // kernelConfig reads the options from /proc/config.gz; nil where the kernel
-// does not offer it.
+// does not offer it, or not whole.
 func (g guest) kernelConfig() map[string]string {
-	f, err := os.Open(filepath.Join(g.proc, "config.gz"))
+	f, err := open(filepath.Join(g.proc, "config.gz"))
 	if err != nil {
 		return nil
 	}
@@ -111,8 +112,15 @@ func (g guest) kernelConfig() map[string]string {
 			options[name] = value
 		}
 	}
+	if lines.Err() != nil {
+		return nil // half a configuration would say of options that they are not set
+	}
 	return options
 }
+
+// maxSeconds is the end of the year 9999: JSON has no times beyond it, nor
+// numbers that are infinite or none.
+const maxSeconds = 253402300799
 
 func (g guest) boot() (evidence.Boot, error) {
 	var b evidence.Boot
@@ -126,23 +134,26 @@ func (g guest) boot() (evidence.Boot, error) {
 		return b, err
 	}
 	first, _, _ := strings.Cut(uptime, " ")
-	if b.UptimeSeconds, err = strconv.ParseFloat(first, 64); err != nil {
-		return b, fmt.Errorf("uptime %q: %w", uptime, err)
+	seconds, err := strconv.ParseFloat(first, 64)
+	if err != nil || !(seconds >= 0 && seconds < maxSeconds) {
+		return b, fmt.Errorf("uptime %q is no number of seconds", uptime)
 	}
-	stat, err := read(filepath.Join(g.proc, "stat"))
+	b.UptimeSeconds = seconds
+	stat, err := readWhole(filepath.Join(g.proc, "stat"))
 	if err != nil {
 		return b, err
 	}
 	for line := range strings.Lines(stat) {
 		if text, ok := strings.CutPrefix(line, "btime "); ok {
 			seconds, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
-			if err != nil {
-				return b, fmt.Errorf("btime %q: %w", text, err)
+			if err != nil || seconds <= 0 || seconds >= maxSeconds {
+				return b, fmt.Errorf("btime %q is no time", text)
 			}
 			b.BootTime = time.Unix(seconds, 0).UTC()
+			return b, nil
 		}
 	}
-	return b, nil
+	return b, errors.New("no btime in stat")
 }
 
 // memTotal is MemTotal of /proc/meminfo in bytes, the input of envd's own
@@ -155,63 +166,85 @@ func (g guest) memTotal() (uint64, error) {
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
 		if len(fields) == 3 && fields[0] == "MemTotal:" && fields[2] == "kB" {
-			kb, err := strconv.ParseUint(fields[1], 10, 54)
-			return kb * 1024, err
+			kb, err := strconv.ParseUint(fields[1], 10, 54) // as bytes it fits 64 bits
+			if err != nil {
+				return 0, fmt.Errorf("MemTotal: %w", err)
+			}
+			return kb * 1024, nil
 		}
 	}
 	return 0, errors.New("no MemTotal in meminfo")
 }
 
+// maxMounts bounds the lines of mountinfo that are reported, in bytes.
+const maxMounts = 64 << 10
+
 // mounts returns the mountinfo lines that say what lies at /sys/fs/cgroup and
-// above, and every cgroup mount.
+// above, and every cgroup mount: all of them or none, since a missing line
+// would show another mount in its place.
 func (g guest) mounts() ([]string, error) {
-	text, err := read(filepath.Join(g.proc, "self/mountinfo"))
+	text, err := readWhole(filepath.Join(g.proc, "self/mountinfo"))
 	if err != nil {
 		return nil, err
 	}
 	var kept []string
+	size := 0
 	for line := range strings.Lines(text) {
 		m, err := cgroup2.ParseMount(line)
 		if err != nil {
-			continue
+			return nil, err
 		}
 		if m.Covers(defaultCgroupRoot) || strings.HasPrefix(m.Type, "cgroup") || strings.HasPrefix(m.Point, defaultCgroupRoot+"/") {
 			kept = append(kept, strings.TrimSuffix(line, "\n"))
+			size += len(line)
 		}
+	}
+	if size > maxMounts {
+		return nil, fmt.Errorf("%d mounts that matter to cgroups, in %d bytes: more than %d bytes are not reported", len(kept), size, maxMounts)
 	}
 	return kept, nil
 }
 
 // initProgram identifies what PID 1 runs by its content: the script where an
-// interpreter runs one.
+// interpreter runs one. The script is the first argument that is no option:
+// "#!/bin/sh -e" runs as "/bin/sh -e /sbin/init".
 func (g guest) initProgram(init evidence.Process) (*evidence.Program, error) {
-	name := init.Exe
-	if len(init.Cmdline) > 1 && filepath.IsAbs(init.Cmdline[1]) {
-		name = init.Cmdline[1]
+	name, file := init.Exe, filepath.Join(g.proc, "1", "exe")
+	for i, arg := range init.Cmdline {
+		if i == 0 || strings.HasPrefix(arg, "-") {
+			continue
+		}
+		if filepath.IsAbs(arg) {
+			name, file = arg, filepath.Join(g.proc, "1", "root", arg)
+		}
+		break
 	}
 	if name == "" {
 		return nil, errors.New("what PID 1 runs cannot be told")
 	}
-	sum, size, err := hash(filepath.Join(g.proc, "1", "root", name))
+	sum, size, err := hash(file)
 	if err != nil {
 		return nil, err
 	}
 	return &evidence.Program{Path: name, SHA256: sum, Size: size}, nil
 }
 
-// envd finds the running envd: the probe's nearest ancestor that is one.
+// envd finds the running envd: the probe's nearest ancestor that is one. An
+// init that ends by becoming envd makes that PID 1.
 func (g guest) envd(self evidence.Process) (*evidence.Envd, error) {
-	for pid := self.PPID; pid > 1; {
+	var seen []string
+	for pid := self.PPID; pid > 0; {
 		p := g.process(pid)
 		if p.Error != "" {
 			return nil, fmt.Errorf("process %d above the probe: %s", pid, p.Error)
 		}
 		if isEnvd(p) {
-			return g.describeEnvd(p), nil
+			return g.describeEnvd(p)
 		}
+		seen = append(seen, fmt.Sprintf("%d (%s, %q)", pid, p.Comm, p.Exe))
 		pid = p.PPID
 	}
-	return nil, errors.New("no process above the probe is envd")
+	return nil, fmt.Errorf("no process above the probe is envd: %s", strings.Join(seen, ", "))
 }
 
 // isEnvd goes by the program that a process runs. A replaced binary reads
@@ -220,41 +253,68 @@ func isEnvd(p evidence.Process) bool {
 	return strings.HasPrefix(filepath.Base(p.Exe), "envd")
 }
 
-func (g guest) describeEnvd(p evidence.Process) *evidence.Envd {
+// describeEnvd tells what envd is, and why where something of it cannot be
+// told.
+func (g guest) describeEnvd(p evidence.Process) (*evidence.Envd, error) {
 	exe := filepath.Join(g.proc, strconv.Itoa(p.PID), "exe")
 	e := &evidence.Envd{Process: p, CgroupRoot: cgroupRootArgument(p.Cmdline)}
-	e.Version = ask(exe, "-version")
-	e.Commit = ask(exe, "-commit")
-	e.SHA256, _, _ = hash(exe)
-	return e
+	var noVersion, noCommit, noHash error
+	e.Version, noVersion = ask(exe, "-version", g.answer)
+	e.Commit, noCommit = ask(exe, "-commit", g.answer)
+	e.SHA256, _, noHash = hash(exe)
+	return e, errors.Join(noVersion, noCommit, noHash)
 }
 
-// cgroupRootArgument returns the value of envd's -cgroup-root, else its
-// default.
+// cgroupRootArgument returns the value of envd's last -cgroup-root, as Go's
+// flags have it, else its default.
 func cgroupRootArgument(cmdline []string) string {
+	root := defaultCgroupRoot
 	for i, arg := range cmdline {
 		name, value, inline := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 		switch {
 		case !strings.HasPrefix(arg, "-") || name != "cgroup-root":
 		case inline:
-			return value
+			root = value
 		case i+1 < len(cmdline):
-			return cmdline[i+1]
+			root = cmdline[i+1]
 		}
 	}
-	return defaultCgroupRoot
+	return root
+}
+
+// maxAnswer bounds what envd may print for its version, maxVersion the version
+// itself, in bytes.
+const (
+	maxAnswer  = 4 << 10
+	maxVersion = 100
+)
+
+// answer takes what envd prints, and nothing beyond maxAnswer.
+type answer struct{ text bytes.Buffer }
+
+func (a *answer) Write(p []byte) (int, error) {
+	if a.text.Len()+len(p) > maxAnswer {
+		return 0, fmt.Errorf("more than %d bytes", maxAnswer)
+	}
+	return a.text.Write(p)
 }
 
 // ask runs the envd binary for its version or commit: one short line.
-func ask(exe, flag string) string {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) //nolint:forbidigo // a process's own root context
+func ask(exe, flag string, wait time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), wait) //nolint:forbidigo // a process's own root context
 	defer cancel()
-	out, err := exec.CommandContext(ctx, exe, flag).Output()
-	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-	if err != nil || len(line) > 100 {
-		return ""
+	var out answer
+	cmd := exec.CommandContext(ctx, exe, flag)
+	cmd.Stdout = &out
+	cmd.WaitDelay = wait // a child of it may keep its output open
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%s %s: %w", exe, flag, err)
 	}
-	return line
+	line, _, _ := strings.Cut(strings.TrimSpace(out.text.String()), "\n")
+	if line == "" || len(line) > maxVersion {
+		return "", fmt.Errorf("%s %s: no version in its output, %.100q", exe, flag, line)
+	}
+	return line, nil
 }
 
 // group reads one cgroup directory.

@@ -35,7 +35,7 @@ func gate() *cobra.Command {
 			if ginkgo != 0 && merged.AllGreen() {
 				merged.Problems = append(merged.Problems, fmt.Sprintf("ginkgo ended with %d, and nothing that was recorded explains it: see its own output", ginkgo))
 			}
-			return conclude(cmd, run, merged)
+			return conclude(cmd, run, merged, true)
 		},
 	}
 	cmd.Flags().IntVar(&ginkgo, "ginkgo-exit", 0, "ginkgo's own exit `code`: a failure that no record explains is trouble of the harness")
@@ -69,14 +69,14 @@ func judge() *cobra.Command {
 					merged.Outcomes[s.Template] = append(merged.Outcomes[s.Template], r.Judge(s))
 				}
 			}
-			return conclude(cmd, run, merged)
+			return conclude(cmd, run, merged, false)
 		},
 	}
 }
 
-// conclude shows the verdicts, writes them beside the records, and ends with
-// the gate's code.
-func conclude(cmd *cobra.Command, run *rundir.Run, merged rundir.Merged) error {
+// conclude shows the verdicts and ends with the gate's code; the run's own
+// verdicts are kept beside its records.
+func conclude(cmd *cobra.Command, run *rundir.Run, merged rundir.Merged, keep bool) error {
 	all, err := run.Evidence()
 	if err != nil {
 		return err
@@ -95,8 +95,10 @@ func conclude(cmd *cobra.Command, run *rundir.Run, merged rundir.Merged) error {
 		Verdicts: verdicts, Problems: merged.Problems, Notes: merged.Notes,
 	})
 	fmt.Fprint(cmd.OutOrStdout(), report)
-	if err := run.WriteResults(merged, verdicts, report); err != nil {
-		return err
+	if keep {
+		if err := run.WriteResults(merged, verdicts, report); err != nil {
+			return err
+		}
 	}
 	if code := verdict.Exit(verdicts, merged.Problems); code != verdict.ExitIsolated {
 		return exitError(code)

@@ -176,7 +176,9 @@ type Mount struct {
 
 // ParseMount parses one line of /proc/PID/mountinfo.
 func ParseMount(line string) (Mount, error) {
-	fields := strings.Fields(line)
+	// One blank stands between fields: an empty source leaves two, and other
+	// white space may be part of a name.
+	fields := strings.Split(strings.TrimSuffix(line, "\n"), " ")
 	separator := slices.Index(fields, "-")
 	if len(fields) < 10 || separator < 6 || len(fields)-separator < 4 {
 		return Mount{}, fmt.Errorf("not a line of mountinfo: %s", shorten(line))

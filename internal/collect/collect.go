@@ -6,6 +6,7 @@ package collect
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -28,6 +29,9 @@ const (
 	MetadataRun     = "sandproof.run"
 	MetadataProcess = "sandproof.process"
 	MetadataVersion = "sandproof.version"
+	// MetadataSession is unique to one create call, so that a sandbox whose
+	// answer never came can be found.
+	MetadataSession = "sandproof.session"
 	// MetadataExpires is when the sandbox is surely of no use any more, in
 	// Unix seconds.
 	MetadataExpires = "sandproof.expires"
@@ -60,12 +64,16 @@ type Session struct {
 	tried    map[evidence.Piece]bool
 	uploaded bool
 	renewal  func()
+	// id is the session's own; cutOff is true when a create call may have made a
+	// sandbox that nobody was told of.
+	id     string
+	cutOff bool
 }
 
 // New prepares a session; nothing happens yet.
 func New(o Options) *Session {
 	return &Session{
-		options: o, tried: map[evidence.Piece]bool{},
+		options: o, tried: map[evidence.Piece]bool{}, id: rand.Text(),
 		evidence: &evidence.Sandbox{
 			Version: evidence.Version, Run: o.Run, Target: o.Target, Template: o.Template.Name, StandIn: o.StandIn,
 		},
@@ -100,7 +108,7 @@ func (s *Session) Open(ctx context.Context) {
 	sandbox, err := s.options.Client.Create(ctx, sandboxapi.NewSandbox{
 		TemplateID: s.options.Template.Name, Timeout: &seconds,
 		Metadata: map[string]string{
-			MetadataRun: s.options.Run, MetadataProcess: s.options.Process, MetadataVersion: s.options.Version,
+			MetadataRun: s.options.Run, MetadataProcess: s.options.Process, MetadataVersion: s.options.Version, MetadataSession: s.id,
 			// Renewals end with the run; an hour past the first time to live is
 			// more than any of them adds.
 			MetadataExpires: strconv.FormatInt(time.Now().Add(ttl+time.Hour).Unix(), 10),
@@ -109,6 +117,7 @@ func (s *Session) Open(ctx context.Context) {
 	api.Answered = time.Now().UTC()
 	if err != nil {
 		s.problem(evidence.PieceAPI, evidence.ProblemInfra, "create the sandbox", err, "")
+		s.cutOff = sandboxapi.KindOf(err) == sandboxapi.Transient || sandboxapi.KindOf(err) == sandboxapi.Protocol
 		return
 	}
 	s.sandbox = &sandbox
@@ -204,13 +213,45 @@ func (s *Session) Close(ctx context.Context) error {
 	if s.envd != nil {
 		s.envd.Close()
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.options.Intervals.Destroy)
+	defer cancel()
+	if s.cutOff {
+		return s.endLost(ctx)
+	}
 	if s.sandbox == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.options.Intervals.Destroy)
-	defer cancel()
 	_, err := s.options.Client.Delete(ctx, s.sandbox.SandboxID)
 	return err
+}
+
+// lostWait is how long a sandbox whose create call was cut off is looked for:
+// the server may still be making it.
+const lostWait = 10 * time.Second
+
+// endLost ends a sandbox that a create call may have made without telling:
+// the call was interrupted, or its answer broke off.
+func (s *Session) endLost(ctx context.Context) error {
+	tick := time.NewTicker(s.options.Intervals.Poll)
+	defer tick.Stop()
+	for end := time.Now().Add(lostWait); ; {
+		found, err := s.options.Client.List(ctx, map[string]string{MetadataSession: s.id})
+		for _, sandbox := range found {
+			_, deleted := s.options.Client.Delete(ctx, sandbox.SandboxID)
+			err = errors.Join(err, deleted)
+		}
+		if err != nil {
+			return fmt.Errorf("look for a sandbox whose create call was cut off: %w", err)
+		}
+		if len(found) > 0 || time.Now().After(end) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("look for a sandbox whose create call was cut off: %w", ctx.Err())
+		}
+	}
 }
 
 // health waits for envd, which real orchestrators have seen answering before

@@ -73,7 +73,17 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		_ = json.NewDecoder(r.Body).Decode(&request)
 		w.metadata = request.Metadata
 		rw.WriteHeader(w.createStatus)
+		if w.createStatus == http.StatusBadGateway {
+			_, _ = rw.Write([]byte("the proxy lost the answer"))
+			return
+		}
 		_, _ = rw.Write([]byte(`{"sandboxID":"i1","templateID":"t1","envdVersion":"0.2.0","clientID":"x","code":0,"message":"Failed to place sandbox"}`))
+	case "GET /v2/sandboxes":
+		if !w.deleted && strings.Contains(r.URL.Query().Get("metadata"), w.metadata[MetadataSession]) {
+			_, _ = rw.Write([]byte(`[{"sandboxID":"i1"}]`))
+			return
+		}
+		_, _ = rw.Write([]byte("[]"))
 	case "GET /sandboxes/i1":
 		_, _ = rw.Write([]byte(`{"sandboxID":"i1","cpuCount":2,"memoryMB":512,"startedAt":"2026-11-23T12:00:00Z","endAt":"2026-11-23T12:05:00Z"}`))
 	case "DELETE /sandboxes/i1":
@@ -237,6 +247,21 @@ func TestTroubleIsEvidenceOfItsOwn(t *testing.T) {
 				t.Errorf("close: %v, deleted %v", err, w.deleted)
 			}
 		})
+	}
+}
+
+// A create call whose answer never came may have made a sandbox: it is looked
+// for by the session's own metadata, and ended.
+func TestLostCreateIsEnded(t *testing.T) {
+	w := healthyWorld()
+	w.createStatus = http.StatusBadGateway
+	s := newSession(t, w)
+	s.Open(t.Context())
+	if s.Evidence().API != nil {
+		t.Fatalf("API %+v", s.Evidence().API)
+	}
+	if err := s.Close(t.Context()); err != nil || !w.deleted {
+		t.Errorf("close: %v, deleted %v", err, w.deleted)
 	}
 }
 

@@ -89,8 +89,15 @@ func (s *Session) snapshot(ctx context.Context) {
 	if snapshot, ok := ask[evidence.Snapshot](ctx, s, evidence.PieceSnapshot, nil, "snapshot"); ok {
 		snapshot.Received = time.Now().UTC()
 		s.evidence.Snapshot = snapshot
+		// However it came into the image, the stand-in is no real envd.
+		if snapshot.Envd != nil && snapshot.Envd.Commit == standInCommit {
+			s.evidence.StandIn = true
+		}
 	}
 }
+
+// standInCommit is what the lab's stand-in tells as its commit.
+const standInCommit = "stand-in"
 
 // ptySize is an ordinary terminal's.
 var ptySize = &envd.Size{Cols: 80, Rows: 24}

@@ -29,17 +29,18 @@ type Redactor struct {
 }
 
 // New makes a redactor for the given secrets, in plain, URL-escaped and
-// JSON-escaped form. Empty and very short ones are passed over.
+// JSON-escaped form. Space around a secret, such as a key file's line end, is
+// no part of it. Very short ones are passed over, and pieces of the mask,
+// which would grow with each pass.
 func New(secrets ...string) *Redactor {
 	r := &Redactor{}
 	for _, secret := range secrets {
-		if len(secret) < shortest {
+		secret = strings.TrimSpace(secret)
+		if len(secret) < shortest || strings.Contains(mask, secret) {
 			continue
 		}
-		for _, form := range []string{secret, url.QueryEscape(secret), jsonEscape(secret)} {
-			if !slices.ContainsFunc(r.secrets, func(have []byte) bool { return string(have) == form }) {
-				r.secrets = append(r.secrets, []byte(form))
-			}
+		for _, form := range forms(secret) {
+			r.secrets = append(r.secrets, []byte(form))
 		}
 	}
 	// A secret that is part of another must not break it up.
@@ -47,28 +48,64 @@ func New(secrets ...string) *Redactor {
 	return r
 }
 
-// shapes are what secrets look like in E2B: keys and access tokens by their
-// prefix, credentials by the header or field that carries them.
-var shapes = []*regexp.Regexp{
-	regexp.MustCompile(`\b(?:sk_)?e2b_[0-9a-fA-F]{8,}`),
-	regexp.MustCompile(`(?i)((?:authorization|x-api-key|x-access-token|e2b-traffic-access-token|x-admin-token)(?:\\?["'])?\s*[:=]\s*(?:\\?["'])?)(?:(?:bearer|basic)\s+)?[^\s"'\\,;&\[]+`),
-	regexp.MustCompile(`(?i)((?:envdAccessToken|trafficAccessToken|accessToken|apiKey)\\?["']?\s*[:=]\s*\\?["']?)[^\s"'\\,;&\[]+`),
-	regexp.MustCompile(`(?i)(\bbearer\s+)[A-Za-z0-9._~+/=-]{6,}`),
+// forms are the ways in which a secret is written: as it is, escaped, and
+// escaped twice, as in a log line that is JSON in a record that is JSON.
+func forms(secret string) []string {
+	all := []string{secret}
+	for range 2 {
+		for _, form := range slices.Clone(all) {
+			for _, escape := range []func(string) string{url.QueryEscape, url.PathEscape, jsonEscape, jsonEscapeNoHTML} {
+				if escaped := escape(form); !slices.Contains(all, escaped) {
+					all = append(all, escaped)
+				}
+			}
+		}
+	}
+	return all
 }
+
+// What secrets look like in E2B: keys by their prefix, credentials by the
+// header or field that carries them. No word boundary is asked for before
+// them: after an escape, as in "\ne2b_…", there is none.
+var (
+	prefixed = regexp.MustCompile(`(?:sk_)?e2b_[0-9a-fA-F]{8,}`)
+	bearer   = regexp.MustCompile(`(?i)(bearer(?:\s|%20|\+)+)[A-Za-z0-9._~+/=%-]{6,}`)
+	// named is a name, the quote that closes it, the separator, what opens the
+	// value, and the value, in text, JSON and URLs. A value does not begin with
+	// what may follow a closing quote in JSON: a text that ends in "apiKey:"
+	// has no value, and what comes after it must stay.
+	named = regexp.MustCompile(`(?i)((?:authorization|(?:api|admin)[-_]?key|(?:access|admin|supabase)[-_]?token)` +
+		`((?:\\*["']|%22|%27)?)` + `\s*(?:[:=]|%3a|%3d)(?:\s|%20|\+)*` + `(?:\[|%5b)?)` + `((?:\\*["']|%22|%27)?)` +
+		`((?:(?:bearer|basic|token)(?:\s|%20|\+)+)?[^\s"'\\,;&\[\]{}:][^\s"'\\,;&\[\]{}]*)`)
+	// nothing is what keeps no secret in a value's place: the mask too, or the
+	// quote before it.
+	nothing = regexp.MustCompile(`^(?:null|true|false|redacted|%22|%27)$`)
+)
 
 // Bytes returns text without secrets; the given slice is not changed.
 func (r *Redactor) Bytes(text []byte) []byte {
 	for _, secret := range r.secrets {
 		text = bytes.ReplaceAll(text, secret, []byte(mask))
 	}
-	for _, shape := range shapes {
-		replacement := []byte(mask)
-		if shape.NumSubexp() == 1 {
-			replacement = []byte("${1}" + mask)
+	text = prefixed.ReplaceAll(text, []byte(mask))
+	text = named.ReplaceAllFunc(text, func(match []byte) []byte {
+		parts := named.FindSubmatch(match)
+		name, closing, opening, value := parts[1], parts[2], parts[3], parts[4]
+		if nothing.Match(value) {
+			return match
 		}
-		text = shape.ReplaceAll(text, replacement)
-	}
-	return text
+		hidden := string(opening) + mask
+		if len(opening) == 0 {
+			// A bare number in JSON becomes a string, so that it stays JSON. An
+			// even number of backslashes ends the name and escapes no quote.
+			if bytes.Count(closing, []byte(`\`))%2 == 0 {
+				closing = bytes.TrimLeft(closing, `\`)
+			}
+			hidden = string(closing) + mask + string(closing)
+		}
+		return append(slices.Clone(name), hidden...)
+	})
+	return bearer.ReplaceAll(text, []byte("${1}"+mask))
 }
 
 // String returns text without secrets.
@@ -80,6 +117,11 @@ func jsonEscape(s string) string {
 		return s
 	}
 	return string(quoted[1 : len(quoted)-1])
+}
+
+// jsonEscapeNoHTML is what others than Go write for the characters of HTML.
+func jsonEscapeNoHTML(s string) string {
+	return strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(jsonEscape(s))
 }
 
 // mostShown is how much of one text is shown to a person, in bytes.
@@ -107,6 +149,8 @@ func Terminal(text string) string {
 			b.WriteRune(r)
 		case unicode.IsControl(r) && r < 0x100:
 			fmt.Fprintf(&b, `\x%02x`, r)
+		case unicode.Is(unicode.Cf, r) && r > 0xffff:
+			fmt.Fprintf(&b, `\U%08x`, r)
 		case unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r) || unicode.Is(unicode.Co, r):
 			fmt.Fprintf(&b, `\u%04x`, r)
 		default:

@@ -73,7 +73,7 @@ func FuzzRedact(f *testing.F) {
 	f.Add("before", "Tops3cret!", "after")
 	f.Add("Authorization: Bearer ", "abcdef", "\r\n")
 	f.Fuzz(func(t *testing.T, before, secret, after string) {
-		if len(secret) < shortest || strings.Contains(mask, secret) {
+		if secret = strings.TrimSpace(secret); len(secret) < shortest || strings.Contains(mask, secret) {
 			t.Skip()
 		}
 		text := New(secret).String(before + secret + after)

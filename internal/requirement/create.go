@@ -30,6 +30,8 @@ func createRequirements() []Requirement {
 					return "", false, fmt.Errorf("%s: %s", g.Path, g.Error)
 				case !g.Exists:
 					return "does not exist", false, nil
+				case g.FSMagic == 0:
+					return "", false, fmt.Errorf("the file system at %s could not be told: %s", g.Path, g.Error)
 				case g.FSMagic != evidence.CGroup2Magic:
 					return fmt.Sprintf("exists on file system 0x%x", g.FSMagic), false, nil
 				}

@@ -14,9 +14,6 @@ type Generation struct {
 	Name string
 	// Versions is the range of version strings, as a semver constraint.
 	Versions *semver.Constraints
-	// AllOrNothing is true where one property that cannot be written makes
-	// envd drop all its cgroups; else it skips that property.
-	AllOrNothing bool
 	// Properties are the promises, none where envd has no cgroup code.
 	Properties []Property
 	// Source is where the promise stands.
@@ -91,15 +88,15 @@ var generations = []Generation{
 		Source: "e2b-dev/infra before c7180fe2c has no cgroup code",
 	},
 	{
-		Name: "A", Versions: versions(">= 0.4.3, < 0.5.6"), AllOrNothing: true, Properties: propertiesA,
+		Name: "A", Versions: versions(">= 0.4.3, < 0.5.6"), Properties: propertiesA,
 		Source: "e2b-dev/infra c7180fe2c, packages/envd/main.go",
 	},
 	{
-		Name: "B", Versions: versions(">= 0.5.6, < 0.5.10"), AllOrNothing: true, Properties: propertiesB,
+		Name: "B", Versions: versions(">= 0.5.6, < 0.5.10"), Properties: propertiesB,
 		Source: "e2b-dev/infra baeb9772d (#2073)",
 	},
 	{
-		Name: "B'", Versions: versions(">= 0.5.10, <= 0.5.24"), AllOrNothing: true, Properties: propertiesB,
+		Name: "B'", Versions: versions(">= 0.5.10, <= 0.5.24"), Properties: propertiesB,
 		Source: "e2b-dev/infra 452097909 (#2263)",
 	},
 	{
@@ -191,14 +188,16 @@ func (p promise) name() string {
 // people; empty where that is not known.
 func GenerationName(s *evidence.Sandbox) string { return promiseOf(s).name() }
 
-// controllers returns the controllers that the promised properties need, by
-// what lies before the dot: cpu, memory, io.
+// controllers returns the controllers that the surely promised properties
+// need, by what lies before the dot: cpu, memory, io.
 func (p promise) controllers() map[string]bool {
 	needed := map[string]bool{}
 	for _, g := range p.generations {
 		for _, property := range g.Properties {
-			controller, _, _ := strings.Cut(property.File, ".")
-			needed[controller] = true
+			if _, _, all := p.wants(property.Group, property.File); all {
+				controller, _, _ := strings.Cut(property.File, ".")
+				needed[controller] = true
+			}
 		}
 	}
 	return needed

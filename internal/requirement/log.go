@@ -19,10 +19,10 @@ const (
 const FallbackRule = "CG003"
 
 func logRequirements() []Requirement {
-	needs := []evidence.Piece{evidence.PieceAPI, evidence.PieceLog}
-	// The snapshot tells what silence means; lines that are there speak for
-	// themselves.
-	helps := []evidence.Piece{evidence.PieceSnapshot}
+	needs := []evidence.Piece{evidence.PieceAPI}
+	// The snapshot tells what silence means, and whether this boot could be in
+	// the log at all; lines that are there speak for themselves.
+	helps := []evidence.Piece{evidence.PieceSnapshot, evidence.PieceLog}
 	const reference = "e2b-dev/infra packages/envd/main.go, createCgroupManager: raw lines on standard error, silent on success"
 	return []Requirement{
 		{
@@ -51,6 +51,14 @@ func logRequirements() []Requirement {
 // error to the file: the boot lines came out, the read has no hole, and
 // envd's descriptor 2 is the console whose lines were read.
 func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome {
+	if c.Log == nil {
+		if c.Snapshot != nil {
+			if resumed, why := resumedBefore(c.Sandbox); resumed {
+				return notApplicable("resumed: %s, so envd's start-up lines were printed before this sandbox was created", why)
+			}
+		}
+		return missing(c.Sandbox, evidence.PieceLog)
+	}
 	var hits, doubtful, controls []evidence.Finding
 	for _, f := range c.Log.Findings {
 		sure := f.Confidence == evidence.ByField || f.Confidence == evidence.ByOrigin
@@ -94,8 +102,9 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 	}
 	if target := stderr.Process.Stderr; target == "" {
 		return unproven("where envd's standard error goes could not be read, so it is open whether it reaches the log")
-	} else if !isConsole(target) {
-		o := unproven("envd's standard error goes to %s and not to the console that this log carries, so it could not have complained here", target)
+	} else if !isConsole(target) || target != c.Snapshot.Init.Stderr {
+		o := unproven("envd's standard error goes to %s and not to the console that carries the init's own lines into this log, "+
+			"so it could not have complained here", target)
 		o.Mute = true
 		return o
 	}

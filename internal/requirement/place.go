@@ -73,12 +73,13 @@ func judgePlace(c *subject, what, group string, placed *evidence.Placed) Outcome
 	return pass(read, wanted, "%s runs in %s", what, where)
 }
 
-// groupPath is a group's path within the v2 hierarchy: envd's cgroup root
-// without the mount point above it, and the group's name.
+// groupPath is a group's path within the v2 hierarchy: the directory that is
+// mounted, envd's cgroup root without the mount point above it, and the group's
+// name.
 func groupPath(s *evidence.Snapshot, group string) (string, error) {
 	mount, err := mountAt(s.Mounts, s.Root.Path)
 	if err != nil {
 		return "", err
 	}
-	return path.Join("/", strings.TrimPrefix(s.Root.Path, mount.Point), group), nil
+	return path.Join("/", mount.Root, strings.TrimPrefix(s.Root.Path, mount.Point), group), nil
 }

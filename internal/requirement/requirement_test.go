@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -51,6 +52,7 @@ func healthy(version string) *evidence.Sandbox {
 		Snapshot: &evidence.Snapshot{
 			Received: start.Add(5 * time.Second), MemTotal: guestMemory, PageSize: guestPage,
 			Boot:   evidence.Boot{UptimeSeconds: 4},
+			Init:   evidence.Process{PID: 1, Stderr: "/dev/ttyS0"},
 			Mounts: []string{"25 22 0:23 / /sys/fs/cgroup rw,relatime - cgroup2 none rw"},
 			Envd: &evidence.Envd{
 				Version: version, CgroupRoot: "/sys/fs/cgroup",
@@ -259,6 +261,19 @@ func TestOneThingWrong(t *testing.T) {
 		{"not settled", func(s *evidence.Sandbox) { s.Log.Settled = false }, LogNoFailure, Unproven},
 		{"stderr thrown away", func(s *evidence.Sandbox) { s.Snapshot.Envd.Process.Stderr = "/dev/null" }, LogNoFailure, Unproven},
 		{"stderr in the journal", func(s *evidence.Sandbox) { s.Snapshot.Envd.Process.Stderr = "socket:[123]" }, LogNoFallback, Unproven},
+		{"stderr in a file that is named like a console", func(s *evidence.Sandbox) { s.Snapshot.Envd.Process.Stderr = "/dev/hvc0" }, LogNoFailure, Unproven},
+		{"resumed, and no log at all", func(s *evidence.Sandbox) {
+			s.Snapshot.Boot.UptimeSeconds, s.Log = 86400, nil
+		}, LogNoFailure, NotApplicable},
+		{"a bound cgroup root", func(s *evidence.Sandbox) {
+			s.Snapshot.Mounts = append(s.Snapshot.Mounts, "26 25 0:23 /inner /sys/fs/cgroup rw - cgroup2 none rw")
+			s.Placement.Command.Process.Cgroup = "0::/inner/user\n"
+		}, PlaceCommand, Pass},
+		{"a group on an unknown file system", func(s *evidence.Sandbox) {
+			g := s.Snapshot.Groups["user"]
+			g.FSMagic, g.Error = 0, "statfs: permission denied"
+			s.Snapshot.Groups["user"] = g
+		}, CreateGroups, Unproven},
 		{"resumed", func(s *evidence.Sandbox) { s.Snapshot.Boot.UptimeSeconds = 86400 }, LogNoFailure, NotApplicable},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -301,7 +316,7 @@ func TestAbsentEvidenceIsNeverGreen(t *testing.T) {
 			}
 			judged := 0
 			for _, r := range All() {
-				for _, need := range r.Needs {
+				for _, need := range slices.Concat(r.Needs, r.Helps) {
 					if need != piece {
 						continue
 					}

@@ -95,6 +95,9 @@ func judgeValue(c *subject, groupName, property string) Outcome {
 		return fail("no cgroup "+group.Path, wanted, "the cgroup %s does not exist, so it has no %s", groupName, property)
 	}
 	f, _ := file(group, property)
+	if f.Errno == "ENOENT" && !all {
+		return notApplicable("%s does not exist: envd %s may or may not set it, its version string does not tell", where, c.Snapshot.Envd.Version)
+	}
 	if f.Errno == "ENOENT" {
 		return judgeAbsent(c, where, property, wanted)
 	}

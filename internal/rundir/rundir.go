@@ -295,7 +295,7 @@ func (m *Merged) add(template string, o requirement.Outcome) {
 	if have[i].Result != o.Result {
 		m.Notes = append(m.Notes, fmt.Sprintf("%s of %s varied within the run: %s and %s", o.Requirement, template, have[i].Result, o.Result))
 	}
-	if have[i].Result.Green() {
+	if verdict.Worse(o.Result, have[i].Result) {
 		have[i] = o
 	}
 }

@@ -105,7 +105,7 @@ func TestNothingExecutedIsAProblem(t *testing.T) {
 // A result that varies within a run is a flake: the worse one counts, and it
 // is told.
 func TestWorseOutcomeCounts(t *testing.T) {
-	for _, order := range [][]requirement.Result{{requirement.Pass, requirement.Fail}, {requirement.Fail, requirement.Pass}} {
+	for _, order := range [][]requirement.Result{{requirement.Pass, requirement.Fail}, {requirement.Fail, requirement.Pass}, {requirement.Unproven, requirement.Fail}} {
 		run := newRun(t, "a")
 		for _, result := range order {
 			record(t, run, 1, Record{Template: "a", Outcome: outcome("place.command", result)})

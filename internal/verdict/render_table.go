@@ -70,7 +70,11 @@ func Table(r Report) string {
 			if v.Requirement != "" {
 				where += " (" + string(v.Requirement) + ")"
 			}
-			fmt.Fprintf(&b, "\n%s: %s, first broken stage: %s\n", show(v.Template), v.Word, where)
+			what := "first broken stage"
+			if v.Word == Unproven {
+				what = "first unproven stage"
+			}
+			fmt.Fprintf(&b, "\n%s: %s, %s: %s\n", show(v.Template), v.Word, what, where)
 			paragraph(&b, "why ", v.Reason)
 			paragraph(&b, "next", v.Next)
 		}

@@ -76,6 +76,7 @@ func Of(in Input) Verdict {
 		byID[o.Requirement] = o
 	}
 	if known, seen := byID[requirement.BootEnvdKnown]; seen && known.Result == requirement.NotApplicable {
+		known.Next = "give the template an envd of 0.4.3 or newer, by building it anew"
 		return v.because(NotApplicable, requirement.StageCreate, known, in.Reproduce)
 	}
 
@@ -179,6 +180,11 @@ var severity = []requirement.Result{
 	requirement.NotApplicable, requirement.Pass, requirement.Inert, requirement.Unproven, requirement.Infra, requirement.Fail,
 }
 
+// Worse tells whether a result weighs more than another.
+func Worse(a, b requirement.Result) bool {
+	return slices.Index(severity, a) > slices.Index(severity, b)
+}
+
 func worstByStage(outcomes []requirement.Outcome) map[requirement.Stage]requirement.Result {
 	worst := map[requirement.Stage]requirement.Result{}
 	for _, o := range outcomes {
@@ -186,7 +192,7 @@ func worstByStage(outcomes []requirement.Outcome) map[requirement.Stage]requirem
 		if !known || r.Level != requirement.LevelCore {
 			continue
 		}
-		if have, seen := worst[r.Stage]; !seen || slices.Index(severity, o.Result) > slices.Index(severity, have) {
+		if have, seen := worst[r.Stage]; !seen || Worse(o.Result, have) {
 			worst[r.Stage] = o.Result
 		}
 	}
