@@ -79,18 +79,22 @@ func TestEnvdThatIsNotFoundIsExplained(t *testing.T) {
 // tell is said. Neither a flood nor a child that keeps its output open can
 // hold the probe up.
 func TestEnvdThatDoesNotTell(t *testing.T) {
-	for _, test := range []struct{ name, script, error string }{
-		{"fails", "#!/bin/sh\necho unknown flag >&2\nexit 2\n", "exit status 2"},
-		{"says nothing", "#!/bin/sh\nexit 0\n", "no version"},
-		{"talks", "#!/bin/sh\necho " + strings.Repeat("x", 500) + "\n", "no version"},
-		{"floods", "#!/bin/sh\nexec cat /dev/zero\n", "-version"},
-		{"leaves a child behind", "#!/bin/sh\nsleep 5 &\necho 1.2.3\n", "-version"},
-		{"never answers", "#!/bin/sh\nexec sleep 5\n", "-version"},
+	const short = 300 * time.Millisecond
+	for _, test := range []struct {
+		name, script, error string
+		answer              time.Duration
+	}{
+		{"fails", "#!/bin/sh\necho unknown flag >&2\nexit 2\n", "exit status 2", 5 * time.Second},
+		{"says nothing", "#!/bin/sh\nexit 0\n", "no version", 5 * time.Second},
+		{"talks", "#!/bin/sh\necho " + strings.Repeat("x", 500) + "\n", "no version", 5 * time.Second},
+		{"floods", "#!/bin/sh\nexec cat /dev/zero\n", "-version", 5 * time.Second},
+		{"leaves a child behind", "#!/bin/sh\nsleep 8 &\necho 1.2.3\n", "-version", short},
+		{"never answers", "#!/bin/sh\nexec sleep 8\n", "-version", short},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			g := guestWith(t, map[string]string{"usr/bin/envd": test.script})
-			g.answer = 300 * time.Millisecond
+			g.answer = test.answer
 			begin := time.Now()
 			s := g.snapshot(60)
 			if s.Envd == nil || s.Envd.Version != "" || s.Envd.SHA256 == "" || !strings.Contains(s.Errors["envd"], test.error) {
@@ -229,7 +233,7 @@ func TestWhatIsNoFileIsNotRead(t *testing.T) {
 // Whatever stands in all files at once, the frame is whole and small enough
 // for the harness to read.
 func TestTheWorstGuestFitsTheFrame(t *testing.T) {
-	flood := strings.Repeat("\x01", 128<<10)
+	flood := strings.Repeat("\x01", 2*maxText)
 	changes := map[string]string{"proc/cmdline": flood, "proc/1/cmdline": flood, "proc/50/cmdline": flood, "proc/60/cmdline": flood, "proc/60/cgroup": flood}
 	for _, group := range []string{"user", "ptys", "socats"} {
 		for _, name := range groupFiles {
@@ -237,7 +241,7 @@ func TestTheWorstGuestFitsTheFrame(t *testing.T) {
 		}
 	}
 	g := guestWith(t, changes)
-	for fd := range 2000 {
+	for fd := range 4 * maxFDs {
 		name := filepath.Join(g.proc, "50/fd", strconv.Itoa(10+fd))
 		if err := os.Symlink(filepath.Join(g.sys, "fs/cgroup", strings.Repeat("\x01", 200)), name); err != nil {
 			t.Fatal(err)
