@@ -52,9 +52,13 @@ func Parse(line []byte) Record {
 	case consoleTime.MatchString(plain):
 		stamp := consoleTime.FindStringSubmatch(plain)[1]
 		r.Time, _ = time.Parse(zapTime, stamp)
-		rest := strings.TrimPrefix(plain, stamp+"  ")
-		rest = rest[len(level.FindString(rest)):]
-		r.Message, r.SandboxID = splitFields(rest)
+		// The fields come off before the escape sequences do: one that a guest
+		// left unfinished at the end of its line would swallow their beginning,
+		// and with it whose line this is.
+		var body string
+		body, r.SandboxID = splitFields(strings.TrimSpace(text))
+		rest := strings.TrimPrefix(stripEscapes(body)+"  ", stamp+"  ")
+		r.Message = rest[len(level.FindString(rest)):]
 	default:
 		r.Message = plain
 	}
@@ -85,11 +89,6 @@ func splitFields(text string) (message, sandbox string) {
 			return text[:at], sandboxOf(object)
 		}
 		end = at
-	}
-	// The message may be empty.
-	var object map[string]any
-	if strings.HasPrefix(text, "{") && json.Unmarshal([]byte(text), &object) == nil {
-		return "", sandboxOf(object)
 	}
 	return text, ""
 }

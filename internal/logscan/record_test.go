@@ -135,3 +135,15 @@ func FuzzParse(f *testing.F) {
 		Classify(r)
 	})
 }
+
+// A guest cannot hide whose line it is behind an escape sequence that it does
+// not finish.
+func TestUnfinishedEscapeHidesNothing(t *testing.T) {
+	for _, tail := range []string{"\x1b", "\x1b[", "\x1b[1;3", "\x1b]0;title", "\x1b[\r"} {
+		line := "2026-11-23T12:00:00.000Z  \x1b[34mINFO\x1b[0m  falling back to no-op cgroup manager" + tail + `  {"sandbox.id":"i1","service":"orchestrator"}`
+		r := Parse([]byte(line))
+		if rule := Classify(r); r.SandboxID != "i1" || rule == nil || (rule.ID != "CG003" && rule.Class != "unknown") {
+			t.Errorf("%q gave %+v, %+v", tail, r, rule)
+		}
+	}
+}
