@@ -124,6 +124,9 @@ type Recipe struct {
 	KernelArgs string `yaml:"kernel-args,omitempty"`
 	MemoryMB   int    `yaml:"memory-mb,omitempty"` // MiB, default 512
 	CPUs       int    `yaml:"cpus,omitempty"`      // default 1
+	// Resume boots the template once, saves the running guest, and resumes
+	// every sandbox from it, as E2B does; else every sandbox boots.
+	Resume bool `yaml:"resume,omitempty"`
 }
 
 // Intervals are the named waits. Each is a Go duration in ginkgo.yml.

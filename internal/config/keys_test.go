@@ -81,6 +81,7 @@ var changes = map[string]struct{ without, with string }{
 	"lab.recipes.*.kernel-args":      {inLab("rootfs: /r"), inLab("rootfs: /r, kernel-args: psi=1")},
 	"lab.recipes.*.memory-mb":        {inLab("rootfs: /r"), inLab("rootfs: /r, memory-mb: 96")},
 	"lab.recipes.*.cpus":             {inLab("rootfs: /r"), inLab("rootfs: /r, cpus: 2")},
+	"lab.recipes.*.resume":           {inLab("rootfs: /r"), inLab("rootfs: /r, resume: true")},
 	"intervals.sandbox-ttl":          {"", "intervals: {sandbox-ttl: 77s}\n"},
 	"intervals.create":               {"", "intervals: {create: 77s}\n"},
 	"intervals.envd-ready":           {"", "intervals: {envd-ready: 77s}\n"},

@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -288,6 +289,9 @@ type InitRequest struct {
 	AccessToken string            `json:"accessToken,omitempty"`
 	EnvVars     map[string]string `json:"envVars,omitempty"`
 	DefaultUser string            `json:"defaultUser,omitempty"`
+	// Timestamp is the time that the guest's clock is set to; a guest that
+	// goes on from a snapshot has lost it.
+	Timestamp time.Time `json:"timestamp,omitzero"`
 }
 
 // Init tells a fresh envd its token, environment and default user. Real
