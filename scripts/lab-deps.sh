@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what the lab needs on Debian and Ubuntu: QEMU and e2fsprogs, and
-# the package lists from which the guests' kernel is fetched. It says nothing
+# Installs what the lab needs on Debian and Ubuntu: QEMU and e2fsprogs, what
+# makes a Debian for guests (a plain user needs uidmap for that), and the
+# package lists from which the guests' kernel is fetched. It says nothing
 # when all is there. Without root and without sudo it prints the one command
 # to run. With the argument "race" it also sees to the C compiler that Go's race
 # detector needs.
@@ -21,6 +22,9 @@ PATH=$PATH:/usr/sbin:/sbin
 need mke2fs e2fsprogs
 need debugfs e2fsprogs
 need dpkg-deb dpkg
+need mmdebstrap mmdebstrap
+[ "$(id -u)" = 0 ] || need newuidmap uidmap
+[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
 
 if [ "${1:-}" = race ]; then
 	need cc gcc libc6-dev

@@ -95,8 +95,9 @@ func (c *Config) readEnvironment(environment map[string]string) error {
 	}
 	if c.Target == TargetLab {
 		// Where the lab is chosen the environment's deployment is ignored; its
-		// key is known all the same, to be kept out of what is written.
-		ofFile.APIKey = c.Live.APIKey
+		// credentials are known all the same, to be kept out of what is
+		// written.
+		ofFile.APIKey, ofFile.AdminToken = c.Live.APIKey, c.Live.AdminToken
 		c.Live = ofFile
 	}
 	return nil
@@ -273,8 +274,19 @@ const (
 	mostTTL  = 24 * time.Hour
 )
 
-// leastMemory is what a busybox guest needs, in MiB.
-const leastMemory = 96
+// leastMemory is what a busybox guest needs, in MiB, and leastMemorySystemd
+// what systemd does.
+const (
+	leastMemory        = 96
+	leastMemorySystemd = 128
+)
+
+// scriptInits are the lab's init scripts, and systemdInits its units for
+// systemd, which the flavour debian has.
+var (
+	scriptInits  = []string{"delegated", "unpatched"}
+	systemdInits = []string{"systemd", "systemd-delegate", "systemd-bare"}
+)
 
 func (c *Config) check(p *problems) {
 	if !slices.Contains([]Profile{ProfileCore, ProfileGate, ProfileExtended}, c.Profile) {
@@ -373,12 +385,7 @@ func (c *Config) checkLab(p *problems) {
 			p.addf("%s: rootfs is a whole image, so flavour, init and envd must not be given with it", of)
 		}
 		if r.RootFS == "" {
-			if r.Flavour != "busybox" {
-				p.addf("%s: flavour %q: want busybox", of, r.Flavour)
-			}
-			if !IsPath(r.Init) && r.Init != "delegated" && r.Init != "unpatched" {
-				p.addf("%s: init %q: want delegated, unpatched, or a path (with a slash)", of, r.Init)
-			}
+			checkInit(p, of, r)
 			if c.Lab.Envd == "" {
 				checkEnvd(p, of+": envd", r.Envd)
 			}
@@ -386,12 +393,35 @@ func (c *Config) checkLab(p *problems) {
 		if r.EnvdStderr != "" && (r.EnvdStderr != "discard" || IsPath(r.Init) || r.RootFS != "") {
 			p.addf("%s: envd-stderr %q: want discard, and one of the lab's own inits", of, r.EnvdStderr)
 		}
-		if r.MemoryMB != 0 && r.MemoryMB < leastMemory {
-			p.addf("%s: memory-mb %d: a guest needs %d", of, r.MemoryMB, leastMemory)
+		least := leastMemory
+		if slices.Contains(systemdInits, r.Init) {
+			least = leastMemorySystemd
+		}
+		if r.MemoryMB != 0 && r.MemoryMB < least {
+			p.addf("%s: memory-mb %d: a guest needs %d", of, r.MemoryMB, least)
 		}
 		if r.CPUs < 0 {
 			p.addf("%s: cpus %d: want 1 or more", of, r.CPUs)
 		}
+	}
+}
+
+func checkInit(p *problems, of string, r Recipe) {
+	inits := scriptInits
+	switch r.Flavour {
+	case "busybox":
+		if slices.Contains(systemdInits, r.Init) {
+			p.addf("%s: init %q: the flavour busybox has no systemd: take the flavour debian, or the init %s", of, r.Init, strings.Join(scriptInits, " or "))
+			return
+		}
+	case "debian":
+		inits = slices.Concat(scriptInits, systemdInits)
+	default:
+		p.addf("%s: flavour %q: want busybox or debian", of, r.Flavour)
+		return
+	}
+	if !IsPath(r.Init) && !slices.Contains(inits, r.Init) {
+		p.addf("%s: init %q: want %s, or a path (with a slash)", of, r.Init, strings.Join(inits, ", "))
 	}
 }
 

@@ -90,7 +90,10 @@ func TestFile(t *testing.T) {
 		{name: "a template twice", flags: "base,base", wrong: "named twice"},
 		{name: "no template", file: "lab: {templates: []}\n", wrong: "no template is named"},
 		{name: "an image and an init", file: "lab: {recipes: {base: {rootfs: ./x, init: delegated}}}\n", wrong: "rootfs is a whole image"},
-		{name: "no such flavour", file: "lab: {recipes: {base: {flavour: alpine, init: delegated, envd: stand-in 0.6.13}}}\n", wrong: "want busybox"},
+		{name: "no such flavour", file: "lab: {recipes: {base: {flavour: alpine, init: delegated, envd: stand-in 0.6.13}}}\n", wrong: "want busybox or debian"},
+		{name: "systemd without systemd", file: "lab: {recipes: {base: {flavour: busybox, init: systemd-bare, envd: stand-in 0.6.13}}}\n", wrong: "lab.recipes.base: init \"systemd-bare\": the flavour busybox has no systemd: take the flavour debian, or the init delegated or unpatched"},
+		{name: "no such init of systemd", file: "lab: {recipes: {base: {flavour: debian, init: systemd-none, envd: stand-in 0.6.13}}}\n", wrong: "want delegated, unpatched, systemd, systemd-delegate, systemd-bare, or a path"},
+		{name: "too little memory for systemd", file: "lab: {recipes: {base: {flavour: debian, init: systemd, envd: stand-in 0.6.13, memory-mb: 127}}}\n", wrong: "memory-mb 127: a guest needs 128"},
 		{name: "no such init", file: "lab: {recipes: {base: {flavour: busybox, init: patched, envd: stand-in 0.6.13}}}\n", wrong: "want delegated"},
 		{name: "an envd that is neither", file: "lab: {recipes: {base: {flavour: busybox, init: delegated, envd: 0.6.13}}}\n", wrong: "want \"stand-in VERSION\""},
 		{name: "too little memory", file: "lab: {recipes: {base: {flavour: busybox, init: delegated, envd: stand-in 0.6.13, memory-mb: 64}}}\n", wrong: "a guest needs 96"},
@@ -105,6 +108,24 @@ func TestFile(t *testing.T) {
 				t.Errorf("the credential stands in the error: %v", err)
 			}
 		})
+	}
+}
+
+// Every init is accepted with the flavours that have it.
+func TestInits(t *testing.T) {
+	inits := map[string][]string{
+		"busybox": {"delegated", "unpatched", "./init.sh"},
+		"debian":  {"delegated", "unpatched", "systemd", "systemd-delegate", "systemd-bare", "./init.sh"},
+	}
+	for flavour, names := range inits {
+		for _, name := range names {
+			t.Run(flavour+" "+name, func(t *testing.T) {
+				file := "lab: {recipes: {base: {flavour: " + flavour + ", init: " + name + ", envd: stand-in 0.6.13}}}\n"
+				if _, err := Load(Sources{Dir: tree(t, file)}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
 	}
 }
 
