@@ -62,10 +62,12 @@ lint: ## Check style, floors between rooms, formatting and generated files.
 	go run $(GOLANGCI_LINT) run ./...
 
 .PHONY: generate
-generate: ## Make envd's process service anew from its description (needs protoc).
+generate: ## Make envd's services anew from their descriptions (needs protoc and its own .proto files).
 	go build -o bin/ google.golang.org/protobuf/cmd/protoc-gen-go connectrpc.com/connect/cmd/protoc-gen-connect-go
-	PATH="$(CURDIR)/bin:$$PATH" protoc -I internal/sandboxapi/envd/processpb \
-		--go_out=. --go_opt=module=sandproof --connect-go_out=. --connect-go_opt=module=sandproof process.proto
+	for service in process filesystem; do \
+		PATH="$(CURDIR)/bin:$$PATH" protoc -I internal/sandboxapi/envd/$${service}pb -I /usr/include \
+			--go_out=. --go_opt=module=sandproof --connect-go_out=. --connect-go_opt=module=sandproof $$service.proto || exit 1; \
+	done
 
 .PHONY: clean
 clean: ## Remove runs; caches stay.
