@@ -67,7 +67,7 @@ func TestE2E(t *testing.T) {
 		t.Fatalf("configuration: %v", err)
 	}
 	suite.config = cfg
-	suite.redactor = redact.New(cfg.Live.APIKey)
+	suite.redactor = redact.New(cfg.Live.APIKey, cfg.Live.AdminToken)
 	suiteConfig, reporterConfig := GinkgoConfiguration()
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	if !suiteConfig.DryRun && GinkgoParallelProcess() == 1 {

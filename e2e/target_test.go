@@ -28,16 +28,18 @@ const version = "0.1.0"
 // cannot tell live from lab by it.
 type targetSettings struct {
 	Live config.Live
-	// APIKey travels by itself: the configuration never writes it.
-	APIKey  string
-	Probe   string
-	StandIn map[string]bool
+	// APIKey and AdminToken travel by themselves: the configuration never
+	// writes them.
+	APIKey     string
+	AdminToken string
+	Probe      string
+	StandIn    map[string]bool
 	// Lab is set when the lab is the target.
 	Lab *lab.Endpoints
 }
 
 // Secrets are what must not leave.
-func (s targetSettings) Secrets() []string { return []string{s.APIKey} }
+func (s targetSettings) Secrets() []string { return []string{s.APIKey, s.AdminToken} }
 
 // target is the target as one process uses it.
 type target struct {
@@ -58,7 +60,9 @@ func openTarget(ctx context.Context) (targetSettings, error) {
 	if err != nil {
 		return targetSettings{}, err
 	}
-	settings := targetSettings{Live: suite.config.Live, APIKey: suite.config.Live.APIKey, Probe: probe, StandIn: map[string]bool{}}
+	settings := targetSettings{
+		Live: suite.config.Live, APIKey: suite.config.Live.APIKey, AdminToken: suite.config.Live.AdminToken, Probe: probe, StandIn: map[string]bool{},
+	}
 	if suite.config.Target == config.TargetLab {
 		if err := startLab(ctx, &settings); err != nil {
 			return targetSettings{}, err
@@ -85,7 +89,7 @@ func startLab(ctx context.Context, settings *targetSettings) error {
 		return err
 	}
 	endpoints := labProcess.Endpoints
-	settings.Lab, settings.APIKey, settings.StandIn = &endpoints, endpoints.APIKey, standIn
+	settings.Lab, settings.APIKey, settings.AdminToken, settings.StandIn = &endpoints, endpoints.APIKey, endpoints.AdminToken, standIn
 	settings.Live = config.Live{
 		APIURL: endpoints.APIURL, SandboxURL: endpoints.SandboxURL,
 		Logs: []config.LogGlob{{Dirs: endpoints.LogDirs, Task: endpoints.LogTask}},
@@ -147,7 +151,7 @@ func findProbe(ctx context.Context) (string, error) {
 // client makes a client of the target's API for one process.
 func (s targetSettings) client() (*sandboxapi.Client, error) {
 	return sandboxapi.New(sandboxapi.Options{
-		APIURL: s.Live.APIURL, Domain: s.Live.Domain, SandboxURL: s.Live.SandboxURL, APIKey: s.APIKey,
+		APIURL: s.Live.APIURL, Domain: s.Live.Domain, SandboxURL: s.Live.SandboxURL, APIKey: s.APIKey, AdminToken: s.AdminToken,
 		UserAgent:     "sandproof/" + version + " (run " + suite.run.Manifest.Run + ")",
 		CreateTimeout: suite.config.Intervals.Create, RequestTimeout: suite.config.Intervals.Request,
 	})

@@ -75,6 +75,9 @@ type Live struct {
 	Caches []string `yaml:"caches,omitempty"`
 
 	APIKey string `yaml:"-" env:"E2B_API_KEY"`
+	// AdminToken is what the API server runs with as ADMIN_TOKEN; it opens the
+	// calls about nodes. Optional.
+	AdminToken string `yaml:"-" env:"E2B_ADMIN_TOKEN"`
 }
 
 // LogGlob names the log files of one Nomad task over all its allocations.
@@ -107,10 +110,11 @@ type Recipe struct {
 	// RootFS is the path of an ext4 image; where it is set, Flavour, Init and
 	// Envd must not be.
 	RootFS string `yaml:"rootfs,omitempty"`
-	// Flavour is the base root filesystem: busybox.
+	// Flavour is the base root filesystem: busybox or debian.
 	Flavour string `yaml:"flavour,omitempty"`
 	// Init is the init script: "delegated" or "unpatched" for the lab's own
-	// ones, else a path (with a slash).
+	// ones, else a path (with a slash). The flavour debian also has "systemd",
+	// "systemd-delegate" and "systemd-bare".
 	Init string `yaml:"init,omitempty"`
 	// Envd is "stand-in VERSION" for the lab's stand-in, else the path of an
 	// envd binary (with a slash).

@@ -50,6 +50,24 @@ func TestAccessTokenIsNoKey(t *testing.T) {
 	}
 }
 
+// The admin token comes from the environment alone, is optional, and is kept
+// where the lab is chosen only to be redacted; it stands in no configuration.
+func TestAdminToken(t *testing.T) {
+	for _, target := range []string{"live", "lab"} {
+		environ := []string{key, "E2B_DOMAIN=e2b.example", "E2B_ADMIN_TOKEN=" + secret}
+		c, err := Load(Sources{Dir: tree(t, ""), Environ: environ, Flags: Flags{Target: target, Templates: "base"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Live.AdminToken != secret {
+			t.Errorf("%s: the token is %q", target, c.Live.AdminToken)
+		}
+		if text := settingsOf(t, &c); strings.Contains(text, secret) {
+			t.Errorf("%s: the token stands in the effective configuration:\n%s", target, text)
+		}
+	}
+}
+
 // Who chooses the lab by name need not clear the environment first.
 func TestChosenLabIgnoresTheEnvironment(t *testing.T) {
 	c, err := Load(Sources{

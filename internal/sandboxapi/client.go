@@ -15,6 +15,7 @@ import (
 	"io"
 	"maps"
 	"math"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -36,6 +37,9 @@ type Options struct {
 	// by headers; empty means https://<port>-<id>.<Domain>.
 	SandboxURL string
 	APIKey     string
+	// AdminToken opens the calls about nodes; empty means that they cannot be
+	// made. No other call carries it.
+	AdminToken string
 	UserAgent  string
 	// CreateTimeout bounds a create call, RequestTimeout every other one. The
 	// server's own bound is 75 s (e2b-dev/infra packages/api/main.go), so a
@@ -45,14 +49,19 @@ type Options struct {
 
 // Client is safe for concurrent use.
 type Client struct {
-	options Options
-	base    *url.URL
-	http    *http.Client
-	// secrets takes the key out of what a server echoes.
+	options    Options
+	base       *url.URL
+	http       *http.Client
+	credential credential
+	// secrets takes the key and the token out of what a server echoes.
 	secrets *redact.Redactor
 	// retry makes the pauses between attempts; tests make them short.
 	retry func() backoff.BackOff
 }
+
+// credential is what opens a call: a header, its value, and the environment
+// variable that a person sets it with.
+type credential struct{ header, value, variable string }
 
 // How often and how long a GET or DELETE is tried.
 const (
@@ -87,9 +96,10 @@ func New(options Options) (*Client, error) {
 		return nil, errors.New("BUG: a client without time-outs")
 	}
 	return &Client{
-		options: options, base: base, secrets: redact.New(options.APIKey),
-		http:  &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-		retry: func() backoff.BackOff { return backoff.NewExponentialBackOff() },
+		options: options, base: base, secrets: redact.New(options.APIKey, options.AdminToken),
+		credential: credential{"X-API-Key", options.APIKey, "E2B_API_KEY"},
+		http:       &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		retry:      func() backoff.BackOff { return backoff.NewExponentialBackOff() },
 	}, nil
 }
 
@@ -283,14 +293,14 @@ func (c *Client) once(ctx context.Context, op, method, path string, in, out any)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
-	request.Header.Set("X-API-Key", c.options.APIKey)
+	request.Header.Set(c.credential.header, c.credential.value)
 	request.Header.Set("User-Agent", c.options.UserAgent)
 	if in != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return nil, &Error{Kind: Transient, Op: op, Err: err}
+		return nil, &Error{Kind: Transient, Op: op, Err: err, idle: idle(method, err)}
 	}
 	defer response.Body.Close()
 	refused := response.StatusCode < 200 || response.StatusCode > 299
@@ -301,10 +311,11 @@ func (c *Client) once(ctx context.Context, op, method, path string, in, out any)
 	data, err := io.ReadAll(io.LimitReader(response.Body, bound+1))
 	switch {
 	case err != nil:
-		return nil, &Error{Kind: Transient, Op: op, Status: response.StatusCode, Message: "the answer broke off", Err: err}
+		return nil, &Error{Kind: Transient, Op: op, Status: response.StatusCode, Message: "the answer broke off", Err: err, idle: idle(method, nil)}
 	case refused:
 		failed := errorOf(op, response.StatusCode, response.Header, data)
 		failed.Message = c.secrets.String(failed.Message)
+		failed.idle, failed.variable = idle(method, nil), c.credential.variable
 		return nil, failed
 	case len(data) > maxBody:
 		return nil, &Error{Kind: Protocol, Op: op, Status: response.StatusCode, Message: fmt.Sprintf("the answer is longer than %d bytes", maxBody)}
@@ -319,4 +330,11 @@ func (c *Client) once(ctx context.Context, op, method, path string, in, out any)
 		return nil, &Error{Kind: Protocol, Op: op, Status: response.StatusCode, Message: "the answer is not the JSON that it should be", Err: err}
 	}
 	return response.Header, nil
+}
+
+// idle tells that a call cannot have changed anything: it only reads, or it
+// never reached the server.
+func idle(method string, err error) bool {
+	dial, ok := errors.AsType[*net.OpError](err)
+	return method == http.MethodGet || (ok && dial.Op == "dial")
 }

@@ -219,6 +219,9 @@ func TestRoute(t *testing.T) {
 			if (err != nil) != test.impossible {
 				t.Fatalf("error %v", err)
 			}
+			if route.Header.Get(TrafficHeader) != "" {
+				t.Errorf("a traffic token out of nowhere: %v", route.Header)
+			}
 			if route.BaseURL != test.base || route.Host != test.host || (route.Header["E2b-Sandbox-Id"] != nil && route.Header["E2b-Sandbox-Port"] != nil) != test.headers {
 				t.Errorf("got %+v", route)
 			}

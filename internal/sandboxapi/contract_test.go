@@ -116,6 +116,18 @@ var calls = []call{
 		s, err := c.Connect(ctx, id, time.Minute)
 		return s.SandboxID, err
 	}},
+	{"POST", regexp.MustCompile(`^/sandboxes/([^/?]+)/resume$`), func(ctx context.Context, c *Client, id string) (string, error) {
+		s, err := c.Resume(ctx, id, time.Minute)
+		return s.SandboxID, err
+	}},
+	{"GET", regexp.MustCompile(`^/v2/sandboxes/([^/?]+)/logs(?:\?.*)?$`), func(ctx context.Context, c *Client, id string) (string, error) {
+		_, err := c.SandboxLogs(ctx, id, LogQuery{})
+		return "", err
+	}},
+	{"GET", regexp.MustCompile(`^/nodes$`), func(ctx context.Context, c *Client, _ string) (string, error) {
+		_, err := c.Nodes(ctx)
+		return "", err
+	}},
 	{"GET", regexp.MustCompile(`^/templates(?:\?.*)?$`), func(ctx context.Context, c *Client, _ string) (string, error) {
 		_, err := c.ListTemplates(ctx)
 		return "", err
@@ -153,7 +165,7 @@ func testClient(t *testing.T, handler http.Handler) *Client {
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	c, err := New(Options{
-		APIURL: server.URL, APIKey: testKey, UserAgent: "test", CreateTimeout: 5 * time.Second, RequestTimeout: 5 * time.Second,
+		APIURL: server.URL, APIKey: testKey, AdminToken: testToken, UserAgent: "test", CreateTimeout: 5 * time.Second, RequestTimeout: 5 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +174,10 @@ func testClient(t *testing.T, handler http.Handler) *Client {
 	return c
 }
 
-const testKey = "e2b_5ec5e75ec5e75ec5e7"
+const (
+	testKey   = "e2b_5ec5e75ec5e75ec5e7"
+	testToken = "rig-admin-token"
+)
 
 // The client understands every recorded answer of a real server to the calls
 // that it makes.

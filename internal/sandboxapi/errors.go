@@ -54,6 +54,11 @@ type Error struct {
 	RetryAfter time.Duration
 	// Err is the cause where no answer came, or why no more tries were made.
 	Err error
+
+	// idle is true where the call cannot have changed anything.
+	idle bool
+	// variable is the environment variable of the call's credential.
+	variable string
 }
 
 // Error implements error.
@@ -78,30 +83,55 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// advice says what is known of the failure, what is not, and what to do. What
+// real servers were seen to do is from e2b-dev/infra 54693ff35.
 func (e *Error) advice() string {
 	switch e.Kind {
 	case Transient:
-		if e.Status == 0 {
-			return "is the API up and the URL right?"
-		}
-		return "trouble on the server's side; the call may have had effects all the same"
+		return e.trouble()
 	case NotFound:
-		return "it does not exist, or belongs to another team, or the server's store is down"
+		return "it does not exist, or belongs to another team; or the server's store is down, and then its lists fail too"
 	case Unauthorised:
-		return "check E2B_API_KEY; a server whose database is down refuses valid keys too"
+		switch {
+		case e.Status == http.StatusForbidden:
+			return "the credential was known, but does not reach this far: the object is another team's, or the team is blocked"
+		case e.variable == adminVariable:
+			return "check " + adminVariable
+		}
+		return "check E2B_API_KEY; a server whose database is down refuses valid keys in the same words"
 	case Capacity:
-		return "wait, or end other sandboxes"
+		if e.Status == http.StatusTooManyRequests {
+			return "nothing was started: the team's limit is reached, and stays so until one of its sandboxes ends"
+		}
+		return "the cluster found no room for the sandbox: wait, or end others"
 	case RateLimited:
 		if e.RetryAfter == 0 {
-			return "wait a while"
+			return "nothing was done: too many requests, so wait a while"
 		}
-		return fmt.Sprintf("wait %s", e.RetryAfter)
+		return fmt.Sprintf("nothing was done: too many requests, so wait %s", e.RetryAfter)
 	case Validation:
+		if e.Status == http.StatusConflict {
+			return "it is in another state than the call needs, or on its way to one: look at it"
+		}
 		return "the request does not suit this server"
 	case Protocol:
 		return "is this the URL of an E2B API, and no proxy before it in trouble?"
 	}
 	return ""
+}
+
+// trouble is the advice where the server or the way to it failed. A delete, a
+// pause and a time-out answered with 500 have been seen to be carried out.
+func (e *Error) trouble() string {
+	switch {
+	case e.Status == 0 && e.idle:
+		return "is the API up and the URL right?"
+	case e.Status == 0:
+		return "no answer came, so whether it was done is not known: look before asking again; is the API up and the URL right?"
+	case e.idle:
+		return "trouble on the server's side"
+	}
+	return "trouble on the server's side; the call may have had effects all the same: look before asking again"
 }
 
 // KindOf returns the kind of an error that came from this package, else the
@@ -139,6 +169,12 @@ func shown(text string) string {
 	}
 	return redact.Terminal(redact.New().String(text))
 }
+
+// Codes of a create that failed on a node (e2b-dev/infra c4264309b).
+const (
+	CodeCreateFailed = "sandbox_create_failed"
+	CodeInternal     = "internal_server_error"
+)
 
 // placementFailed begins the message of every failed placement of servers
 // before c4264309b, which answer a plain 500 (e2b-dev/infra).

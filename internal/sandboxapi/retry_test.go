@@ -45,6 +45,28 @@ var every = []struct {
 		return err
 	}},
 	{"set the time-out", false, "sandbox i1", func(ctx context.Context, c *Client) error { return c.SetTimeout(ctx, "i1", time.Minute) }},
+	{"refresh", false, "sandbox i1", func(ctx context.Context, c *Client) error { return c.Refresh(ctx, "i1", time.Minute) }},
+	{"pause", false, "sandbox i1", func(ctx context.Context, c *Client) error { return c.Pause(ctx, "i1") }},
+	{"resume", false, "sandbox i1", func(ctx context.Context, c *Client) error {
+		_, err := c.Resume(ctx, "i1", time.Minute)
+		return err
+	}},
+	{"connect", false, "sandbox i1", func(ctx context.Context, c *Client) error {
+		_, err := c.Connect(ctx, "i1", time.Minute)
+		return err
+	}},
+	{"logs", true, "sandbox i1", func(ctx context.Context, c *Client) error {
+		_, err := c.SandboxLogs(ctx, "i1", LogQuery{})
+		return err
+	}},
+	{"nodes", true, "list nodes", func(ctx context.Context, c *Client) error {
+		_, err := c.Nodes(ctx)
+		return err
+	}},
+	{"node", true, "node n1", func(ctx context.Context, c *Client) error {
+		_, err := c.Node(ctx, "n1")
+		return err
+	}},
 	{"templates", true, "templates", func(ctx context.Context, c *Client) error {
 		_, err := c.ListTemplates(ctx)
 		return err
@@ -175,7 +197,7 @@ func TestACreateHasItsOwnTimeout(t *testing.T) {
 func TestAnAPIThatIsNotThere(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	server.Close()
-	c, err := New(Options{APIURL: server.URL, APIKey: testKey, CreateTimeout: time.Second, RequestTimeout: time.Second})
+	c, err := New(Options{APIURL: server.URL, APIKey: testKey, AdminToken: testToken, CreateTimeout: time.Second, RequestTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,9 +229,9 @@ func TestAnswersThatNameNothing(t *testing.T) {
 	for _, call := range every {
 		body := `{"new":1}`
 		switch call.name {
-		case "delete", "set the time-out", "health":
+		case "delete", "set the time-out", "refresh", "pause", "health":
 			continue // Their answers hold nothing.
-		case "list", "templates":
+		case "list", "templates", "nodes":
 			body = `[{"new":1}]`
 		}
 		c := testClient(t, answer(http.StatusOK, nil, body))
@@ -236,24 +258,24 @@ func TestTheKeyDoesNotFollowRedirects(t *testing.T) {
 	}
 }
 
-// No error names the key, not even where a server echoes what it was sent and
+// No error names the key or the admin token, not even where a server echoes what it was sent and
 // the key has no shape by which it would be known.
 func TestErrorsNeverNameTheKey(t *testing.T) {
-	const odd = "opensesame-opensesame"
+	const odd, token = "opensesame-opensesame", "openbarley-openbarley"
 	for _, key := range []string{testKey, odd} {
 		for _, status := range []int{200, 301, 401, 413, 502} {
 			for _, format := range []string{"%s", `{"code":1,"message":"you sent %s"}`, "<html>X-Api-Key: %s</html>"} {
 				for _, call := range every {
 					c := testClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-						answer(status, nil, fmt.Sprintf(format, r.Header.Get("X-Api-Key")))(w, r)
+						answer(status, nil, fmt.Sprintf(format, r.Header.Get("X-Api-Key")+r.Header.Get(AdminHeader)))(w, r)
 					}))
-					c, err := New(Options{APIURL: strings.Replace(c.base.String(), "://", "://user:"+odd+"@", 1), APIKey: key, CreateTimeout: time.Second, RequestTimeout: time.Second})
+					c, err := New(Options{APIURL: strings.Replace(c.base.String(), "://", "://user:"+odd+"@", 1), APIKey: key, AdminToken: token, CreateTimeout: time.Second, RequestTimeout: time.Second})
 					if err != nil {
 						t.Fatal(err)
 					}
 					c.retry = func() backoff.BackOff { return &backoff.StopBackOff{} }
 					err = call.make(t.Context(), c)
-					if err != nil && (strings.Contains(err.Error(), key) || strings.Contains(err.Error(), odd)) {
+					if err != nil && (strings.Contains(err.Error(), key) || strings.Contains(err.Error(), odd) || strings.Contains(err.Error(), token)) {
 						t.Fatalf("%s, %d %s: %v", call.name, status, format, err)
 					}
 				}

@@ -19,16 +19,30 @@ type NewSandbox struct {
 	Secure    bool              `json:"secure,omitempty"`
 	Metadata  map[string]string `json:"metadata,omitempty"`
 	EnvVars   map[string]string `json:"envVars,omitempty"`
+	Network   *Network          `json:"network,omitempty"`
+}
+
+// Network says who may reach a sandbox, and what it may reach.
+type Network struct {
+	// AllowPublicTraffic false makes every port but envd's ask for the
+	// sandbox's traffic token; nil is the server's default, true. Only a
+	// secure sandbox may have it false (400 otherwise).
+	AllowPublicTraffic *bool    `json:"allowPublicTraffic,omitempty"`
+	AllowOut           []string `json:"allowOut,omitempty"`
+	DenyOut            []string `json:"denyOut,omitempty"`
 }
 
 // Sandbox is a created sandbox.
 type Sandbox struct {
-	SandboxID          string  `json:"sandboxID"`
-	TemplateID         string  `json:"templateID"`
-	ClientID           string  `json:"clientID"`
-	EnvdVersion        string  `json:"envdVersion"`
-	Alias              string  `json:"alias,omitempty"`
-	EnvdAccessToken    string  `json:"envdAccessToken,omitempty"`
+	SandboxID       string `json:"sandboxID"`
+	TemplateID      string `json:"templateID"`
+	ClientID        string `json:"clientID"`
+	EnvdVersion     string `json:"envdVersion"`
+	Alias           string `json:"alias,omitempty"`
+	EnvdAccessToken string `json:"envdAccessToken,omitempty"`
+	// TrafficAccessToken opens the ports of a sandbox without public traffic.
+	// Only the answers to a create, a connect and a resume have it: a look at
+	// the sandbox does not tell it again.
 	TrafficAccessToken *string `json:"trafficAccessToken,omitempty"`
 	// Domain overrides the configured one, on clusters of their own.
 	Domain *string `json:"domain,omitempty"`
@@ -65,6 +79,7 @@ type SandboxDetail struct {
 	EnvdAccessToken string     `json:"envdAccessToken,omitempty"`
 	Domain          *string    `json:"domain,omitempty"`
 	Lifecycle       *Lifecycle `json:"lifecycle,omitempty"`
+	Network         *Network   `json:"network,omitempty"`
 }
 
 // Lifecycle says what happens at the end of a sandbox's time.
@@ -123,4 +138,95 @@ type Build struct {
 type AliasTarget struct {
 	TemplateID string `json:"templateID"`
 	Public     bool   `json:"public"`
+}
+
+// The levels of a sandbox's log lines, from low to high.
+const (
+	LevelDebug = "debug"
+	LevelInfo  = "info"
+	LevelWarn  = "warn"
+	LevelError = "error"
+)
+
+// The directions in which log lines are told.
+const (
+	Forward  = "forward"
+	Backward = "backward"
+)
+
+// LogEntry is a line of a sandbox's log.
+type LogEntry struct {
+	Timestamp time.Time         `json:"timestamp"`
+	Level     string            `json:"level"`
+	Message   string            `json:"message"`
+	Fields    map[string]string `json:"fields"`
+}
+
+// SandboxLogs is the answer to a question for logs (e89e1cca0).
+type SandboxLogs struct {
+	Logs []LogEntry `json:"logs"`
+}
+
+// Node is a machine that runs sandboxes.
+type Node struct {
+	ID                   string      `json:"id"`
+	ServiceInstanceID    string      `json:"serviceInstanceID"`
+	ClusterID            string      `json:"clusterID"`
+	Status               string      `json:"status"` // ready, draining, connecting, unhealthy or standby
+	SandboxCount         uint32      `json:"sandboxCount"`
+	SandboxStartingCount int         `json:"sandboxStartingCount"`
+	CreateSuccesses      uint64      `json:"createSuccesses"`
+	CreateFails          uint64      `json:"createFails"`
+	Version              string      `json:"version"`
+	Commit               string      `json:"commit"`
+	MachineInfo          MachineInfo `json:"machineInfo"`
+	Metrics              NodeMetrics `json:"metrics"`
+}
+
+// NodeDetail is one node looked at.
+type NodeDetail struct {
+	ID                string   `json:"id"`
+	ServiceInstanceID string   `json:"serviceInstanceID"`
+	ClusterID         string   `json:"clusterID"`
+	Status            string   `json:"status"`
+	SandboxCount      uint32   `json:"sandboxCount"`
+	CachedBuilds      []string `json:"cachedBuilds"`
+	CreateSuccesses   uint64   `json:"createSuccesses"`
+	CreateFails       uint64   `json:"createFails"`
+	Version           string   `json:"version"`
+	Commit            string   `json:"commit"`
+	// Sandboxes are those that run on the node. Servers of 2025 tell them;
+	// newer ones only count.
+	Sandboxes   []ListedSandbox `json:"sandboxes,omitempty"`
+	MachineInfo MachineInfo     `json:"machineInfo"`
+	Metrics     NodeMetrics     `json:"metrics"`
+}
+
+// MachineInfo is a node's processor.
+type MachineInfo struct {
+	CPUFamily       string `json:"cpuFamily"`
+	CPUModel        string `json:"cpuModel"`
+	CPUModelName    string `json:"cpuModelName"`
+	CPUArchitecture string `json:"cpuArchitecture"`
+}
+
+// NodeMetrics are what a node has, what of it is promised to sandboxes, and
+// what is used.
+type NodeMetrics struct {
+	CPUCount             uint32        `json:"cpuCount"`
+	AllocatedCPU         uint32        `json:"allocatedCPU"`
+	CPUPercent           uint32        `json:"cpuPercent"`
+	MemoryTotalBytes     uint64        `json:"memoryTotalBytes"`
+	AllocatedMemoryBytes uint64        `json:"allocatedMemoryBytes"`
+	MemoryUsedBytes      uint64        `json:"memoryUsedBytes"`
+	Disks                []DiskMetrics `json:"disks"`
+}
+
+// DiskMetrics are one file system of a node.
+type DiskMetrics struct {
+	MountPoint     string `json:"mountPoint"`
+	Device         string `json:"device"`
+	FilesystemType string `json:"filesystemType"`
+	UsedBytes      uint64 `json:"usedBytes"`
+	TotalBytes     uint64 `json:"totalBytes"`
 }

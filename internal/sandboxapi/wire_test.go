@@ -26,10 +26,11 @@ var wireTypes = []struct {
 	{"GET", regexp.MustCompile(`^/(?:v2/)?templates(?:\?.*)?$`), func() any { return new([]Template) }},
 	{"GET", regexp.MustCompile(`^/templates/aliases/[^?]+$`), func() any { return new(AliasTarget) }},
 	{"GET", regexp.MustCompile(`^/templates/[^/?]+(?:\?.*)?$`), func() any { return new(TemplateWithBuilds) }},
+	{"GET", regexp.MustCompile(`^/v2/sandboxes/[^/?]+/logs(?:\?.*)?$`), func() any { return new(SandboxLogs) }},
 }
 
 // unread are the fields of real answers that the wire types leave out.
-var unread = []string{"allowInternetAccess", "network"}
+var unread = []string{"allowInternetAccess"}
 
 // What a real server said is encoded again with the same keys and values, but
 // for those that are left out on purpose: the lab answers with these types,
@@ -266,7 +267,7 @@ func FuzzAnswers(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	c, err := New(Options{APIURL: "http://api.example", APIKey: testKey, CreateTimeout: time.Minute, RequestTimeout: time.Minute})
+	c, err := New(Options{APIURL: "http://api.example", APIKey: testKey, AdminToken: testToken, CreateTimeout: time.Minute, RequestTimeout: time.Minute})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -293,5 +294,13 @@ func FuzzAnswers(f *testing.F) {
 		check("template", err, template.TemplateID != "")
 		target, err := c.ResolveAlias(t.Context(), "base")
 		check("alias", err, target.TemplateID != "")
+		resumed, err := c.Resume(t.Context(), "i1", time.Minute)
+		check("resume", err, resumed.SandboxID != "")
+		lines, err := c.SandboxLogs(t.Context(), "i1", LogQuery{})
+		check("logs", err, lines != nil)
+		nodes, err := c.Nodes(t.Context())
+		check("nodes", err, !slices.ContainsFunc(nodes, func(n Node) bool { return n.ID == "" }))
+		node, err := c.Node(t.Context(), "n1")
+		check("node", err, node.ID != "")
 	})
 }
