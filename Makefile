@@ -36,7 +36,7 @@ test-deps:
 
 .PHONY: test
 test: test-deps ## Run unit, contract and lab integration tests with the race detector.
-	go test -race ./internal/... ./cmd/...
+	go test -race -timeout 30m ./internal/... ./cmd/...
 
 .PHONY: test-short
 test-short: test-deps ## Run the tests that need no guest.
