@@ -36,6 +36,7 @@ test-deps:
 
 .PHONY: test
 test: test-deps ## Run unit, contract and lab integration tests with the race detector.
+	@scripts/sdk-deps.sh >/dev/null
 	go test -race -timeout 30m ./internal/... ./cmd/...
 
 .PHONY: test-short
