@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sandproof/internal/fixtures/lab"
 	"sandproof/internal/verdict"
 )
 
@@ -22,6 +23,9 @@ type exitError int
 func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 func main() {
+	if os.Getenv(labEnv) != "" {
+		os.Exit(lab.Main(os.Stdin, os.Stdout, os.Stderr)) //nolint:forbidigo // this process is the lab, and its exit code is the lab's
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM) //nolint:forbidigo // a process's own root context
 	defer stop()
 	err := root().ExecuteContext(ctx)
@@ -42,6 +46,6 @@ func root() *cobra.Command {
 			"these commands judge what they recorded.",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	cmd.AddCommand(gate(), judge(), effectiveConfig(), labCommand())
+	cmd.AddCommand(gate(), judge(), effectiveConfig(), labCommand(), verifyImage())
 	return cmd
 }

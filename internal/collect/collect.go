@@ -116,6 +116,10 @@ func (s *Session) Open(ctx context.Context) {
 	})
 	api.Answered = time.Now().UTC()
 	if err != nil {
+		if said, ok := s.templateFailed(err); ok {
+			s.problem(evidence.PieceAPI, evidence.ProblemBoot, "create the sandbox", errors.New(said), "")
+			return
+		}
 		s.problem(evidence.PieceAPI, evidence.ProblemInfra, "create the sandbox", err, "")
 		s.cutOff = sandboxapi.KindOf(err) == sandboxapi.Transient || sandboxapi.KindOf(err) == sandboxapi.Protocol
 		return
@@ -129,6 +133,17 @@ func (s *Session) Open(ctx context.Context) {
 		s.problem(evidence.PieceHealth, evidence.ProblemInfra, "find the way to envd", err, "")
 		s.tried[evidence.PieceHealth] = true
 	}
+}
+
+// templateFailed tells a create that failed because the template's guest does
+// not come up, and what the server said of it. Only the lab's word is taken
+// for it: a cluster gives the same code to trouble of its own.
+func (s *Session) templateFailed(err error) (said string, ok bool) {
+	e, ok := errors.AsType[*sandboxapi.Error](err)
+	if !ok || s.options.Target != string(config.TargetLab) || e.Code != sandboxapi.CodeCreateFailed {
+		return "", false
+	}
+	return e.Message, true
 }
 
 // look adds what the API tells of the running sandbox; it is not needed for
@@ -182,6 +197,7 @@ func (s *Session) Collect(ctx context.Context, pieces ...evidence.Piece) {
 		{evidence.PieceHealth, nil, s.health},
 		{evidence.PieceSnapshot, []evidence.Piece{evidence.PieceHealth}, s.snapshot},
 		{evidence.PiecePlacement, []evidence.Piece{evidence.PieceHealth}, s.placement},
+		{evidence.PieceLater, []evidence.Piece{evidence.PieceSnapshot}, s.later},
 		{evidence.PieceLog, nil, s.log},
 	}
 	if s.sandbox == nil {

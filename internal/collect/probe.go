@@ -90,13 +90,24 @@ func (s *Session) snapshot(ctx context.Context) {
 		snapshot.Received = time.Now().UTC()
 		s.evidence.Snapshot = snapshot
 		// However it came into the image, the stand-in is no real envd.
-		if snapshot.Envd != nil && snapshot.Envd.Commit == standInCommit {
+		if snapshot.Envd != nil && strings.HasPrefix(snapshot.Envd.Commit, standInCommit) {
 			s.evidence.StandIn = true
 		}
 	}
 }
 
-// standInCommit is what the lab's stand-in tells as its commit.
+// later looks at the guest once more.
+func (s *Session) later(ctx context.Context) {
+	if s.evidence.Snapshot == nil {
+		return
+	}
+	if snapshot, ok := ask[evidence.Snapshot](ctx, s, evidence.PieceLater, nil, "snapshot"); ok {
+		snapshot.Received = time.Now().UTC()
+		s.evidence.Later = snapshot
+	}
+}
+
+// standInCommit begins what the lab's stand-in tells as its commit.
 const standInCommit = "stand-in"
 
 // ptySize is an ordinary terminal's.

@@ -27,12 +27,18 @@ const (
 	PieceHealth    Piece = "health"    // envd answered
 	PieceSnapshot  Piece = "snapshot"  // the probe's first snapshot of the guest
 	PiecePlacement Piece = "placement" // where started processes live
+	PieceCPU       Piece = "cpu"       // a command and a terminal compete for a CPU
+	PieceMemory    Piece = "memory"    // a bounded over-allocation
+	PieceLater     Piece = "later"     // a second snapshot, after all of the above
+	PieceLifecycle Piece = "lifecycle" // the guest after pause and connect
 	PieceLog       Piece = "log"       // the closed log window
 )
 
 // Pieces lists every piece in collection order.
 func Pieces() []Piece {
-	return []Piece{PieceAPI, PieceHealth, PieceSnapshot, PiecePlacement, PieceLog}
+	return []Piece{
+		PieceAPI, PieceHealth, PieceSnapshot, PiecePlacement, PieceCPU, PieceMemory, PieceLater, PieceLifecycle, PieceLog,
+	}
 }
 
 // Sandbox is everything that was observed about one sandbox.
@@ -43,11 +49,16 @@ type Sandbox struct {
 	Template string `json:"template"` // as it was asked for
 	// StandIn is true when the lab's stand-in played envd. Such evidence says
 	// nothing about a cluster.
-	StandIn   bool       `json:"standIn,omitempty"`
-	API       *API       `json:"api,omitempty"`
-	Health    *Health    `json:"health,omitempty"`
-	Snapshot  *Snapshot  `json:"snapshot,omitempty"`
-	Placement *Placement `json:"placement,omitempty"`
+	StandIn   bool              `json:"standIn,omitempty"`
+	API       *API              `json:"api,omitempty"`
+	Health    *Health           `json:"health,omitempty"`
+	Snapshot  *Snapshot         `json:"snapshot,omitempty"`
+	Placement *Placement        `json:"placement,omitempty"`
+	CPU       *CPUExperiment    `json:"cpu,omitempty"`
+	Memory    *MemoryExperiment `json:"memory,omitempty"`
+	// Later is the guest once more, after a settle time and the experiments.
+	Later     *Snapshot  `json:"later,omitempty"`
+	Lifecycle *Lifecycle `json:"lifecycle,omitempty"`
 	Log       *Log       `json:"log,omitempty"`
 	Problems  []Problem  `json:"problems,omitempty"`
 }
@@ -76,6 +87,10 @@ const (
 	// ProblemGuest is the guest's own behaviour: a command that cannot start,
 	// an envd that never answers in a guest that runs.
 	ProblemGuest ProblemKind = "guest"
+	// ProblemBoot is a guest that did not come up, by the word of a server that
+	// knows: its kernel stopped, or nothing in it became envd. The lab knows;
+	// a cluster's server does not tell it from trouble of its own.
+	ProblemBoot ProblemKind = "boot"
 )
 
 // ProblemOf returns the first problem recorded for a piece, or nil.

@@ -23,12 +23,19 @@ type Snapshot struct {
 	// InitProgram is the file that PID 1 runs: the script where PID 1 is an
 	// interpreter with a script as its argument.
 	InitProgram *Program `json:"initProgram,omitempty"`
-	Envd        *Envd    `json:"envd,omitempty"`
-	Self        Process  `json:"self"`
-	Root        Group    `json:"root"`
+	// Bystanders are scripts at the places of an init or a boot script that
+	// enable controllers, and that PID 1 does not run.
+	Bystanders []Program `json:"bystanders,omitempty"`
+	Envd       *Envd     `json:"envd,omitempty"`
+	Self       Process   `json:"self"`
+	Root       Group     `json:"root"`
 	// Groups are the cgroups that envd promises, by name: user, ptys, socats.
-	// A group that does not exist is here with Exists false.
+	// A group that does not exist is here with Exists false. Whatever other
+	// group envd holds open is here as well.
 	Groups map[string]Group `json:"groups"`
+	// RealTime are processes with a thread of a real-time policy outside of the
+	// root cgroup: under RT_GROUP_SCHED they keep the cpu controller off.
+	RealTime []Process `json:"realTime,omitempty"`
 	// Errors are reads that failed, by what was read.
 	Errors map[string]string `json:"errors,omitempty"`
 }
@@ -42,6 +49,9 @@ type Kernel struct {
 	// on) as /proc/config.gz gives them; nil where the kernel does not offer
 	// its configuration.
 	Config map[string]string `json:"config,omitempty"`
+	// Pressure is true where the kernel tells of stalls (/proc/pressure), which
+	// E2B's kernels do only with psi=1 on their command line.
+	Pressure bool `json:"pressure,omitempty"`
 }
 
 // Boot identifies this boot of the guest.
@@ -85,6 +95,38 @@ type Envd struct {
 	// CgroupRoot is the directory in which this envd makes its groups: the
 	// value of its -cgroup-root argument, else /sys/fs/cgroup.
 	CgroupRoot string `json:"cgroupRoot"`
+	// Parent is the process that started it and is not PID 1: a supervisor.
+	Parent *Process `json:"parent,omitempty"`
+	// Unit is the systemd unit that it runs as; nil where it runs as none.
+	Unit *Unit `json:"unit,omitempty"`
+	// Group is its own cgroup; nil where that is the root, which has no limits.
+	Group *Group `json:"group,omitempty"`
+	// Journal is what the guest's journal has of this very process; nil where
+	// its standard error is no socket.
+	Journal *Journal `json:"journal,omitempty"`
+}
+
+// Journal is the part of systemd's journal that tells of one envd process in
+// one boot.
+type Journal struct {
+	// Lines are those of envd's process that speak of cgroups.
+	Lines []string `json:"lines,omitempty"`
+	// Control is a line of systemd itself about this unit in this boot, of the
+	// priority that standard error has: the journal is alive and keeps such
+	// lines.
+	Control string `json:"control,omitempty"`
+	Error   string `json:"error,omitempty"`
+}
+
+// Unit is a systemd service as its files have it.
+type Unit struct {
+	Name string `json:"name"`
+	// Files are the unit's file and its drop-ins, in the order in which they
+	// count.
+	Files []string `json:"files"`
+	// Settings are those of the section Service that protect envd
+	// (CPUWeight, OOMScoreAdjust and so on), the last of each.
+	Settings map[string]string `json:"settings,omitempty"`
 }
 
 // Program is a file by its content.
@@ -92,7 +134,33 @@ type Program struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"`
 	Size   int64  `json:"size"`
+	// Steps are what a shell script does about cgroups, in the order of its
+	// lines; empty for any other program.
+	Steps []Step `json:"steps,omitempty"`
 }
+
+// Step is one command of a script, recognised by its words: never a comment or
+// a quoted text.
+type Step struct {
+	Kind StepKind `json:"kind"`
+	Line int      `json:"line"` // its first, from 1
+	// Target is the mount point, or the file that is written, as it stands in
+	// the script: a variable is not resolved.
+	Target string `json:"target,omitempty"`
+	// Words are the controllers of an enabling write, as they stand there:
+	// "+cpu", or "+$c" in a loop.
+	Words []string `json:"words,omitempty"`
+}
+
+// StepKind is what a step does.
+type StepKind string
+
+// The kinds of steps.
+const (
+	StepMount  StepKind = "mount"  // mounts a cgroup2 file system
+	StepEnable StepKind = "enable" // writes to a cgroup.subtree_control
+	StepEnvd   StepKind = "envd"   // starts envd
+)
 
 // Group is one cgroup directory.
 type Group struct {
@@ -104,7 +172,11 @@ type Group struct {
 	// Files are the interface files by name, as they were read. A file that
 	// does not exist is present with its error.
 	Files map[string]File `json:"files,omitempty"`
-	Error string          `json:"error,omitempty"`
+	// Inode is the directory's number. The kernel gives them out in rising
+	// order as it makes directories and interface files, so they tell what was
+	// made after what (Linux fs/kernfs/dir.c).
+	Inode uint64 `json:"inode,omitempty"`
+	Error string `json:"error,omitempty"`
 }
 
 // File is one interface file: its text, or why there is none.
@@ -113,6 +185,8 @@ type File struct {
 	// Errno is the symbolic error ("ENOENT") where the file could not be
 	// read, else empty.
 	Errno string `json:"errno,omitempty"`
+	// Inode is the file's number; see Group.
+	Inode uint64 `json:"inode,omitempty"`
 }
 
 // CGroup2Magic is CGROUP2_SUPER_MAGIC of linux/magic.h.

@@ -1,0 +1,67 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// Workdir is a directory for one verification: logs, the console, the probe.
+// It goes away with Close; after a kill, with the next verification.
+type Workdir struct {
+	Path string
+	held *flock.Flock
+}
+
+const (
+	workdirs = "verify-*"
+	// ownerLock is locked in a directory for as long as its owner lives.
+	ownerLock = "owner.lock"
+	lockRetry = 50 * time.Millisecond
+)
+
+// OpenWorkdir makes a directory below the lab's cache, and removes those whose
+// owner was killed.
+func OpenWorkdir(ctx context.Context, cache string) (*Workdir, error) {
+	// One at a time, so that no directory is seen between its making and its
+	// locking.
+	all := flock.New(filepath.Join(cache, "verify.lock"))
+	if _, err := all.TryLockContext(ctx, lockRetry); err != nil {
+		return nil, fmt.Errorf("wait for another verification to begin: %w", err)
+	}
+	defer func() { _ = all.Unlock() }()
+	if err := sweep(cache); err != nil {
+		return nil, fmt.Errorf("remove what killed verifications left: %w", err)
+	}
+	dir, err := os.MkdirTemp(cache, workdirs)
+	if err != nil {
+		return nil, fmt.Errorf("make a directory for the verification: %w", err)
+	}
+	w := &Workdir{Path: dir, held: flock.New(filepath.Join(dir, ownerLock))}
+	if locked, err := w.held.TryLock(); err != nil || !locked {
+		return nil, errors.Join(fmt.Errorf("lock the directory of the verification: locked %t: %w", locked, err), w.Close())
+	}
+	return w, nil
+}
+
+// sweep removes the directories whose owner is gone.
+func sweep(cache string) error {
+	names, err := filepath.Glob(filepath.Join(cache, workdirs, ownerLock))
+	for _, name := range names {
+		owner := flock.New(name)
+		free, lockErr := owner.TryLock()
+		if free {
+			lockErr = errors.Join(os.RemoveAll(filepath.Dir(name)), owner.Close())
+		}
+		err = errors.Join(err, lockErr)
+	}
+	return err
+}
+
+// Close removes the directory.
+func (w *Workdir) Close() error { return errors.Join(os.RemoveAll(w.Path), w.held.Close()) }
