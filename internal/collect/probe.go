@@ -96,9 +96,16 @@ func (s *Session) snapshot(ctx context.Context) {
 	}
 }
 
-// later looks at the guest once more.
+// later looks at the guest once more, after a time in which what sets its own
+// house in order has had its chance.
 func (s *Session) later(ctx context.Context) {
 	if s.evidence.Snapshot == nil {
+		return
+	}
+	select {
+	case <-time.After(s.options.Intervals.Settle):
+	case <-ctx.Done():
+		s.problem(evidence.PieceLater, evidence.ProblemInfra, "wait before the second look", ctx.Err(), "")
 		return
 	}
 	if snapshot, ok := ask[evidence.Snapshot](ctx, s, evidence.PieceLater, nil, "snapshot"); ok {

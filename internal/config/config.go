@@ -146,6 +146,9 @@ type Intervals struct {
 	Command time.Duration `yaml:"command,omitempty"`
 	// Forwarder is how long the port forwarder may take to appear.
 	Forwarder time.Duration `yaml:"forwarder,omitempty"`
+	// Settle is how long after everything else the guest is looked at once
+	// more, to see whether what was right stays right.
+	Settle time.Duration `yaml:"settle,omitempty"`
 	// LogQuiet is how long the log must be quiet before its window is closed,
 	// LogCap the longest wait for that.
 	LogQuiet time.Duration `yaml:"log-quiet,omitempty"`

@@ -27,6 +27,7 @@ func defaults() Config {
 			EnvdReady:  30 * time.Second,
 			Command:    30 * time.Second,
 			Forwarder:  6 * time.Second,
+			Settle:     2 * time.Second,
 			LogQuiet:   600 * time.Millisecond,
 			LogCap:     15 * time.Second,
 			Request:    80 * time.Second,
@@ -50,13 +51,13 @@ func (c *Config) IntervalsFor(t Template) Intervals {
 
 // intervalNames are the keys of the waits, in the order of all.
 var intervalNames = []string{
-	"sandbox-ttl", "create", "envd-ready", "command", "forwarder", "log-quiet", "log-cap", "request", "destroy", "poll",
+	"sandbox-ttl", "create", "envd-ready", "command", "forwarder", "settle", "log-quiet", "log-cap", "request", "destroy", "poll",
 }
 
 // all lists the fields in a fixed order.
 func (i *Intervals) all() []*time.Duration {
 	return []*time.Duration{
-		&i.SandboxTTL, &i.Create, &i.EnvdReady, &i.Command, &i.Forwarder, &i.LogQuiet, &i.LogCap, &i.Request, &i.Destroy, &i.Poll,
+		&i.SandboxTTL, &i.Create, &i.EnvdReady, &i.Command, &i.Forwarder, &i.Settle, &i.LogQuiet, &i.LogCap, &i.Request, &i.Destroy, &i.Poll,
 	}
 }
 

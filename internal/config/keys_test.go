@@ -87,6 +87,7 @@ var changes = map[string]struct{ without, with string }{
 	"intervals.envd-ready":           {"", "intervals: {envd-ready: 77s}\n"},
 	"intervals.command":              {"", "intervals: {command: 77s}\n"},
 	"intervals.forwarder":            {"", "intervals: {forwarder: 77s}\n"},
+	"intervals.settle":               {"", "intervals: {settle: 77s}\n"},
 	"intervals.log-quiet":            {"", "intervals: {log-quiet: 7s}\n"},
 	"intervals.log-cap":              {"", "intervals: {log-cap: 77s}\n"},
 	"intervals.request":              {"", "intervals: {request: 77s}\n"},
