@@ -15,4 +15,8 @@ func bootSpecs() {
 	It("runs an envd whose promises are known", Requires(requirement.BootEnvdKnown), func(ctx SpecContext) {
 		Expect(sandbox(ctx)).To(Hold(requirement.BootEnvdKnown))
 	})
+
+	It("is a boot that is identified, with its init", Requires(requirement.BootIdentity), func(ctx SpecContext) {
+		Expect(sandbox(ctx)).To(Hold(requirement.BootIdentity))
+	})
 }

@@ -23,4 +23,8 @@ func createSpecs() {
 	It("has cgroups that enable nothing below themselves", Requires(requirement.CreateLeaf), func(ctx SpecContext) {
 		Expect(sandbox(ctx)).To(Hold(requirement.CreateLeaf))
 	})
+
+	It("lets envd start a process", Requires(requirement.CreateStarts), func(ctx SpecContext) {
+		Expect(sandbox(ctx)).To(Hold(requirement.CreateStarts))
+	})
 }

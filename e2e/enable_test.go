@@ -19,4 +19,8 @@ func enableSpecs() {
 	It("has the io controller enabled", Requires(requirement.EnableIO), func(ctx SpecContext) {
 		Expect(sandbox(ctx)).To(Hold(requirement.EnableIO))
 	})
+
+	It("had its controllers enabled before envd started", Requires(requirement.EnableOrder), func(ctx SpecContext) {
+		Expect(sandbox(ctx)).To(Hold(requirement.EnableOrder))
+	})
 }

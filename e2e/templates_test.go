@@ -42,6 +42,7 @@ func describeTemplate(template config.Template) {
 	Describe(template.Name, Ordered, ContinueOnFailure, func() {
 		BeforeAll(func(ctx SpecContext) { openSandbox(ctx, template) }, NodeTimeout(waits.Create+2*waits.Request))
 
+		Describe("image", imageSpecs)
 		Describe("boot", bootSpecs)
 		Describe("mount", mountSpecs)
 		Describe("offer", offerSpecs)
@@ -49,7 +50,11 @@ func describeTemplate(template config.Template) {
 		Describe("create", createSpecs)
 		Describe("value", valueSpecs)
 		Describe("place", placeSpecs)
+		// The second look comes after everything that could change what it sees.
+		Describe("keep", keepSpecs)
+		Describe("protect", protectSpecs)
 		Describe("log", logSpecs)
+		Describe("agree", agreeSpecs)
 	})
 }
 

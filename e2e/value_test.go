@@ -55,4 +55,8 @@ func valueSpecs() {
 	It("gives forwarders their IO weight", Requires(requirement.ValueSocatsIOWeight), func(ctx SpecContext) {
 		Expect(sandbox(ctx)).To(Hold(requirement.ValueSocatsIOWeight))
 	})
+
+	It("limits nothing beyond what envd sets", Requires(requirement.ValueUnset), func(ctx SpecContext) {
+		Expect(sandbox(ctx)).To(Hold(requirement.ValueUnset))
+	})
 }

@@ -24,12 +24,18 @@ type guest struct {
 	proc, sys string
 	// answer is how long envd may take to tell its version.
 	answer time.Duration
+	// journalctl is the guest's own program that reads its journal.
+	journalctl string
 }
 
 // maxText bounds every text that is reported, in bytes. Interface files and
 // command lines are far shorter, and all of them together fit into what the
 // harness reads of a probe, even where each byte has to be escaped.
 const maxText = 8 << 10
+
+// maxFile bounds the text of an interface file, in bytes: a value is short, and
+// what is cut off a longer one makes it no value.
+const maxFile = 2 << 10
 
 // maxWhole bounds a file in which something is looked for, in bytes: a guest
 // may have hundreds of mounts and processors.
@@ -89,7 +95,16 @@ func readFile(name string) evidence.File {
 	if err != nil {
 		return evidence.File{Errno: errnoName(err)}
 	}
-	return evidence.File{Text: text}
+	return evidence.File{Text: text[:min(len(text), maxFile)], Inode: inode(name)}
+}
+
+// inode returns a file's number, 0 where it cannot be told.
+func inode(name string) uint64 {
+	var stat unix.Stat_t
+	if err := unix.Stat(name, &stat); err != nil {
+		return 0
+	}
+	return stat.Ino
 }
 
 func errnoName(err error) string {

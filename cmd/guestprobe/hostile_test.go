@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -240,9 +241,31 @@ func TestTheWorstGuestFitsTheFrame(t *testing.T) {
 			changes[filepath.Join("sys/fs/cgroup", group, name)] = flood
 		}
 	}
+	for n := range 2 * maxRealTime {
+		dir := fmt.Sprintf("proc/%d/", 80+n)
+		changes[dir+"stat"], changes[dir+"cgroup"], changes[dir+"cmdline"] = stat(80+n, 1, 0, 1), "0::/user\n", flood
+		changes[dir+"task/1/stat"] = "9 (x) S" + strings.Repeat(" 1", 50)
+	}
+	step := "echo" + strings.Repeat(" +"+strings.Repeat("\x01", 2*maxWord), 2*maxWords) + " > " + strings.Repeat("\x01", 2*maxWord) + "/cgroup.subtree_control\n"
+	for _, name := range append(bootScripts, "/sbin/init") {
+		changes["proc/1/root"+name] = "#!/bin/sh\n# " + name + "\n" + strings.Repeat(step, 2*maxSteps)
+	}
+	changes["proc/50/stat"], changes["proc/50/cgroup"] = stat(50, 49, 0, 77), "0::/x/envd.service\n"
+	changes["proc/49/stat"], changes["proc/49/cgroup"], changes["proc/49/cmdline"] = stat(49, 1, 0, 7), "0::/\n", flood
+	changes["proc/1/root/etc/systemd/system/envd.service"] = "[Service]\nCPUWeight=" + flood
+	for _, group := range []string{"x/envd.service", "h0", "h1", "h2", "h3", "h4"} {
+		for _, name := range groupFiles {
+			changes[filepath.Join("sys/fs/cgroup", group, name)] = flood
+		}
+	}
 	g := guestWith(t, changes)
+	for fd := range 2 * maxHeld {
+		if err := os.Symlink(filepath.Join(g.sys, fmt.Sprintf("fs/cgroup/h%d", fd)), filepath.Join(g.proc, "50/fd", fmt.Sprintf("0%d", fd))); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for fd := range 4 * maxFDs {
-		name := filepath.Join(g.proc, "50/fd", strconv.Itoa(10+fd))
+		name := filepath.Join(g.proc, "50/fd", strconv.Itoa(20+fd))
 		if err := os.Symlink(filepath.Join(g.sys, "fs/cgroup", strings.Repeat("\x01", 200)), name); err != nil {
 			t.Fatal(err)
 		}
@@ -251,7 +274,7 @@ func TestTheWorstGuestFitsTheFrame(t *testing.T) {
 	if err := emit(&out, g.snapshot(60)); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := evidence.ParseProbe[evidence.Snapshot](out.Bytes()); err != nil || s.Envd == nil || len(s.Groups) != 3 {
+	if s, err := evidence.ParseProbe[evidence.Snapshot](out.Bytes()); err != nil || s.Envd == nil || len(s.Groups) != 3+maxHeld || len(s.RealTime) != maxRealTime || len(s.Bystanders) == 0 {
 		t.Errorf("%d bytes: %v", out.Len(), err)
 	}
 }

@@ -35,7 +35,7 @@ func run(args []string, stdout io.Writer) error {
 	if len(args) > 0 {
 		mode, args = args[0], args[1:]
 	}
-	host := guest{proc: "/proc", sys: "/sys", answer: 5 * time.Second}
+	host := guest{proc: "/proc", sys: "/sys", answer: 5 * time.Second, journalctl: "/usr/bin/journalctl"}
 	switch mode {
 	case "snapshot":
 		return emit(stdout, host.snapshot(os.Getpid()))

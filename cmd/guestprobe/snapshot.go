@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,19 +67,42 @@ func (g guest) snapshot(self int) evidence.Snapshot {
 	note("mountinfo", err)
 	s.InitProgram, err = g.initProgram(s.Init)
 	note("init program", err)
+	s.Bystanders = g.bystanders(s.InitProgram)
 	s.Envd, err = g.envd(s.Self)
 	note("envd", err)
 
-	root := defaultCgroupRoot
+	root, names := defaultCgroupRoot, slices.Clone(promised)
 	if s.Envd != nil {
 		root = s.Envd.CgroupRoot
+		names = append(names, heldGroups(s.Envd.Process, g.inSys(root))...)
 	}
 	s.Root = g.group(root, rootFiles)
-	for _, name := range []string{"user", "ptys", "socats"} {
+	for _, name := range names {
 		s.Groups[name] = g.group(filepath.Join(root, name), groupFiles)
 	}
+	s.RealTime, err = g.realTime()
+	note("real-time processes", err)
 	return s
 }
+
+// promised are the groups that every known envd makes.
+var promised = []string{"user", "ptys", "socats"}
+
+// heldGroups names the other groups right below the root that envd holds open:
+// a newer envd may make more than those that are known.
+func heldGroups(envd evidence.Process, root string) []string {
+	var names []string
+	for _, held := range envd.CgroupFDs {
+		name, below := strings.CutPrefix(held, root+"/")
+		if below && name != "" && !strings.Contains(name, "/") && !slices.Contains(promised, name) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names[:min(len(names), maxHeld)]
+}
+
+// maxHeld bounds how many groups are read because envd holds them open.
+const maxHeld = 4
 
 func (g guest) kernel() (evidence.Kernel, error) {
 	var uts unix.Utsname
@@ -89,6 +113,8 @@ func (g guest) kernel() (evidence.Kernel, error) {
 	cmdline, err := read(filepath.Join(g.proc, "cmdline"))
 	k.Cmdline = strings.TrimSpace(cmdline)
 	k.Config = g.kernelConfig()
+	_, noPressure := os.Stat(filepath.Join(g.proc, "pressure"))
+	k.Pressure = noPressure == nil
 	return k, err
 }
 
@@ -215,18 +241,105 @@ func (g guest) initProgram(init evidence.Process) (*evidence.Program, error) {
 			continue
 		}
 		if filepath.IsAbs(arg) {
-			name, file = arg, filepath.Join(g.proc, "1", "root", arg)
+			name, file = arg, g.inRoot(arg)
 		}
 		break
 	}
 	if name == "" {
 		return nil, errors.New("what PID 1 runs cannot be told")
 	}
+	return program(name, file)
+}
+
+// program identifies a file by its content, and reads what it does where it is
+// a shell script.
+func program(name, file string) (*evidence.Program, error) {
 	sum, size, err := hash(file)
 	if err != nil {
 		return nil, err
 	}
-	return &evidence.Program{Path: name, SHA256: sum, Size: size}, nil
+	return &evidence.Program{Path: name, SHA256: sum, Size: size, Steps: stepsOf(file)}, nil
+}
+
+// stepsOf reads a shell script; there are none in any other file.
+func stepsOf(file string) []evidence.Step {
+	text, err := readWhole(file)
+	if err != nil || !strings.HasPrefix(text, "#!") {
+		return nil
+	}
+	return scriptSteps(text)
+}
+
+// bootScripts are where people put a line that is to run at boot, and where it
+// runs only if the init happens to run the file.
+var bootScripts = []string{"/sbin/init", "/init", "/etc/rc.local", "/etc/rc.d/rc.local", "/etc/init.d/rcS"}
+
+// bystanders are the boot scripts that enable controllers and are not what PID
+// 1 runs.
+func (g guest) bystanders(init *evidence.Program) []evidence.Program {
+	var found []evidence.Program
+	for _, name := range bootScripts {
+		file := g.inRoot(name)
+		if !slices.ContainsFunc(stepsOf(file), func(s evidence.Step) bool { return s.Kind == evidence.StepEnable }) {
+			continue
+		}
+		if p, err := program(name, file); err == nil && (init == nil || p.SHA256 != init.SHA256) {
+			found = append(found, *p)
+		}
+	}
+	return found
+}
+
+// maxRealTime bounds how many real-time processes are reported.
+const maxRealTime = 4
+
+// realTime lists the processes outside of the root cgroup that have a thread
+// of a real-time policy.
+func (g guest) realTime() ([]evidence.Process, error) {
+	names, err := filepath.Glob(filepath.Join(g.proc, "[0-9]*"))
+	if err != nil {
+		return nil, err
+	}
+	var found []evidence.Process
+	for _, dir := range names {
+		// One that ended meanwhile is not outside of anything.
+		text, err := read(filepath.Join(dir, "cgroup"))
+		if err != nil {
+			continue
+		}
+		if where, err := cgroup2.ParseProcCgroup(text); err != nil || where == "/" || !g.hasRealTimeThread(dir) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			continue
+		}
+		if found = append(found, g.process(pid)); len(found) == maxRealTime {
+			break
+		}
+	}
+	return found, nil
+}
+
+// hasRealTimeThread looks at the policy of each thread, field 41 of its stat:
+// 1 is SCHED_FIFO, 2 is SCHED_RR (proc_pid_stat(5), sched(7)).
+func (g guest) hasRealTimeThread(dir string) bool {
+	threads, err := filepath.Glob(filepath.Join(dir, "task", "*", "stat"))
+	if err != nil {
+		return false
+	}
+	for _, name := range threads {
+		text, err := read(name)
+		if err != nil {
+			continue
+		}
+		const policy = 38 // counted from the field after the name, the third
+		fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+		if len(fields) > policy && (fields[policy] == "1" || fields[policy] == "2") {
+			return true
+		}
+	}
+	return false
 }
 
 // envd finds the running envd: the probe's nearest ancestor that is one. An
@@ -262,7 +375,94 @@ func (g guest) describeEnvd(p evidence.Process) (*evidence.Envd, error) {
 	e.Version, noVersion = ask(exe, "-version", g.answer)
 	e.Commit, noCommit = ask(exe, "-commit", g.answer)
 	e.SHA256, _, noHash = hash(exe)
+	if p.PPID > 1 {
+		parent := g.process(p.PPID)
+		e.Parent = &parent
+	}
+	if where, err := cgroup2.ParseProcCgroup(p.Cgroup); err == nil && where != "/" {
+		own := g.group(filepath.Join(defaultCgroupRoot, where), groupFiles)
+		e.Group, e.Unit = &own, g.unit(filepath.Base(where))
+	}
+	if strings.HasPrefix(p.Stderr, "socket:") {
+		e.Journal = g.journal(p)
+	}
 	return e, errors.Join(noVersion, noCommit, noHash)
+}
+
+// unitDirs are where systemd looks for units, the last one first in rank
+// (systemd.unit(5)).
+var unitDirs = []string{"/usr/lib/systemd/system", "/lib/systemd/system", "/usr/local/lib/systemd/system", "/run/systemd/system", "/etc/systemd/system"}
+
+// protecting are the settings of a unit that protect its processes.
+var protecting = []string{
+	"CPUWeight", "IOWeight", "MemoryMin", "MemoryLow", "OOMScoreAdjust", "Nice", "Delegate", "Slice", "StandardOutput", "StandardError",
+}
+
+// unit reads the files of a systemd service: its own of the highest rank, then
+// its drop-ins in the order of their names. It is nil for a name that has no
+// file.
+func (g guest) unit(name string) *evidence.Unit {
+	if !strings.HasSuffix(name, ".service") {
+		return nil
+	}
+	u := &evidence.Unit{Name: name, Settings: map[string]string{}}
+	dropIns := map[string]string{}
+	own := ""
+	for _, dir := range unitDirs {
+		file := filepath.Join(dir, name)
+		if _, err := os.Stat(g.inRoot(file)); err == nil {
+			own = file
+		}
+		found, err := filepath.Glob(filepath.Join(g.inRoot(file+".d"), "*.conf"))
+		if err != nil {
+			continue
+		}
+		for _, f := range found {
+			dropIns[filepath.Base(f)] = filepath.Join(file+".d", filepath.Base(f))
+		}
+	}
+	if own == "" {
+		return nil
+	}
+	u.Files = append(u.Files, own)
+	for _, base := range slices.Sorted(maps.Keys(dropIns)) {
+		u.Files = append(u.Files, dropIns[base])
+	}
+	u.Files = u.Files[:min(len(u.Files), maxUnitFiles)]
+	for _, file := range u.Files {
+		if text, err := read(g.inRoot(file)); err == nil {
+			addSettings(u.Settings, text)
+		}
+	}
+	return u
+}
+
+// maxUnitFiles bounds how many files of one unit are read, maxSetting what one
+// of them may set, in bytes.
+const (
+	maxUnitFiles = 8
+	maxSetting   = 200
+)
+
+// inRoot is where the guest's own file lies for the probe.
+func (g guest) inRoot(name string) string { return filepath.Join(g.proc, "1", "root", name) }
+
+// addSettings adds what a unit file's section Service sets of the protecting
+// settings; a later one wins (systemd.syntax(7)).
+func addSettings(settings map[string]string, text string) {
+	section := ""
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "[") {
+			section = line
+			continue
+		}
+		name, value, ok := strings.Cut(line, "=")
+		if name = strings.TrimSpace(name); ok && section == "[Service]" && slices.Contains(protecting, name) {
+			value = strings.TrimSpace(value)
+			settings[name] = value[:min(len(value), maxSetting)]
+		}
+	}
 }
 
 // cgroupRootArgument returns the value of envd's last -cgroup-root, as Go's
@@ -317,13 +517,18 @@ func ask(exe, flag string, wait time.Duration) (string, error) {
 	return line, nil
 }
 
+// inSys is where a path below /sys lies for the probe.
+func (g guest) inSys(path string) string {
+	if rest, ok := strings.CutPrefix(path, "/sys/"); ok {
+		return filepath.Join(g.sys, rest)
+	}
+	return path
+}
+
 // group reads one cgroup directory.
 func (g guest) group(path string, files []string) evidence.Group {
 	group := evidence.Group{Path: path}
-	dir := path
-	if rest, ok := strings.CutPrefix(path, "/sys/"); ok {
-		dir = filepath.Join(g.sys, rest)
-	}
+	dir := g.inSys(path)
 	info, err := os.Stat(dir)
 	switch {
 	case os.IsNotExist(err):
@@ -335,7 +540,7 @@ func (g guest) group(path string, files []string) evidence.Group {
 		group.Error = "is no directory"
 		return group
 	}
-	group.Exists = true
+	group.Exists, group.Inode = true, inode(dir)
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
 		group.Error = "statfs: " + err.Error()

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,10 +29,10 @@ func TestCreateFailedByTheTemplate(t *testing.T) {
 		{"lab", "sandbox_create_failed", evidence.ProblemInfra},
 	} {
 		t.Run(test.target+" "+test.answer, func(t *testing.T) {
-			var looked int
+			var looked atomic.Int32 // in the server and here
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Method == http.MethodGet {
-					looked++
+					looked.Add(1)
 					_, _ = w.Write([]byte("[]"))
 					return
 				}
@@ -57,11 +58,57 @@ func TestCreateFailedByTheTemplate(t *testing.T) {
 			closed := s.Close(t.Context())
 			if test.kind == evidence.ProblemBoot {
 				// The server's words stand by themselves: no advice about the server.
-				if p.Error != "failed to create sandbox: it panicked\nlast lines" || closed != nil || looked > 0 {
-					t.Errorf("%q; close: %v after %d looks", p.Error, closed, looked)
+				if p.Error != "failed to create sandbox: it panicked\nlast lines" || closed != nil || looked.Load() > 0 {
+					t.Errorf("%q; close: %v after %d looks", p.Error, closed, looked.Load())
 				}
-			} else if looked == 0 {
+			} else if looked.Load() == 0 {
 				t.Error("a sandbox that may have been made was not looked for")
+			}
+		})
+	}
+}
+
+// Which build a sandbox is of is asked for where ginkgo.yml expects one; an API
+// that does not tell leaves it open.
+func TestBuildIsAskedFor(t *testing.T) {
+	for _, test := range []struct{ name, wanted, templates, want string }{
+		{"expected and told", "b1", `[{"templateID":"other","buildID":"b0"},{"templateID":"t1","buildID":"b1"}]`, "b1"},
+		{"expected, and another", "b1", `[{"templateID":"t1","buildID":"b2"}]`, "b2"},
+		{"another team's", "b1", `[]`, ""},
+		{"no list of templates", "b1", `{`, ""},
+		{"not expected", "", `[{"templateID":"t1","buildID":"b1"}]`, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.Method == http.MethodPost:
+					w.WriteHeader(http.StatusCreated)
+					_, _ = w.Write([]byte(`{"sandboxID":"i1","templateID":"t1"}`))
+				case r.URL.Path == "/templates":
+					_, _ = w.Write([]byte(test.templates))
+				case r.Method == http.MethodGet:
+					_, _ = w.Write([]byte(`{"sandboxID":"i1","templateID":"t1","state":"running"}`))
+				default:
+					w.WriteHeader(http.StatusNoContent)
+				}
+			}))
+			defer server.Close()
+			client, err := sandboxapi.New(sandboxapi.Options{
+				APIURL: server.URL, SandboxURL: server.URL, APIKey: "e2b_0123456789", UserAgent: "test", CreateTimeout: time.Second, RequestTimeout: time.Second,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := New(Options{
+				Run: "r", Target: "live", Template: config.Template{Name: "base", BuildID: test.wanted}, Client: client,
+				Intervals: config.Intervals{SandboxTTL: time.Minute, Destroy: time.Second, Poll: time.Millisecond},
+			})
+			s.Open(t.Context())
+			if api := s.Evidence().API; api == nil || api.BuildID != test.want || api.BuildWanted != test.wanted {
+				t.Errorf("%+v, want build %q", api, test.want)
+			}
+			if err := s.Close(t.Context()); err != nil {
+				t.Error(err)
 			}
 		})
 	}

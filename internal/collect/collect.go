@@ -155,6 +155,18 @@ func (s *Session) look(ctx context.Context) {
 	}
 	api := s.evidence.API
 	api.StartedAt, api.EndAt, api.CPUCount, api.MemoryMB = &detail.StartedAt, &detail.EndAt, detail.CPUCount, detail.MemoryMB
+	if api.BuildWanted == "" {
+		return
+	}
+	templates, err := s.options.Client.ListTemplates(ctx)
+	if err != nil {
+		return
+	}
+	for _, t := range templates {
+		if t.TemplateID == api.TemplateID {
+			api.BuildID = t.BuildID
+		}
+	}
 }
 
 // renew keeps the sandbox alive at half its time to live, beyond the context

@@ -14,17 +14,29 @@ const (
 	CreateDomain ID = "create.domain"
 	CreateThawed ID = "create.thawed"
 	CreateLeaf   ID = "create.leaf"
+	CreateStarts ID = "create.starts"
 )
 
 func createRequirements() []Requirement {
+	// inputs are those of every group, with the files that a judge reads.
+	inputs := func(files ...string) []string {
+		paths := []string{"snapshot/envd/version"}
+		for _, name := range groupNames() {
+			paths = append(paths, "snapshot/groups/"+name, "snapshot/groups/"+name+"/exists")
+			for _, f := range files {
+				paths = append(paths, "snapshot/groups/"+name+"/"+f)
+			}
+		}
+		return paths
+	}
 	const reference = "Linux Documentation/admin-guide/cgroup-v2.rst; e2b-dev/infra c7180fe2c, packages/envd/internal/services/cgroups"
 	return []Requirement{
 		{
 			ID: CreateGroups, Title: "the cgroups user, ptys and socats exist", Stage: StageCreate, Level: LevelCore,
 			Why:       "They are where envd puts commands, terminals and forwarders; without them nothing is kept apart.",
 			Next:      "see whether envd logged why it made no cgroups, and whether it was started with --no-cgroups",
-			Reference: reference, Needs: []evidence.Piece{evidence.PieceSnapshot},
-			judge: eachGroup("exists on cgroup2", func(g evidence.Group) (string, bool, error) {
+			Reference: reference, Needs: []evidence.Piece{evidence.PieceSnapshot}, Inputs: inputs("fsMagic"),
+			judge: judgeGroups(eachGroup("a directory on cgroup2", func(g evidence.Group) (string, bool, error) {
 				switch {
 				case !g.Exists && g.Error != "":
 					return "", false, fmt.Errorf("%s: %s", g.Path, g.Error)
@@ -36,13 +48,13 @@ func createRequirements() []Requirement {
 					return fmt.Sprintf("exists on file system 0x%x", g.FSMagic), false, nil
 				}
 				return "exists on cgroup2", true, nil
-			}),
+			})),
 		},
 		{
 			ID: CreateDomain, Title: "the cgroups are domain cgroups", Stage: StageCreate, Level: LevelCore,
 			Why:       "A threaded cgroup cannot hold memory limits, and an invalid domain takes no process.",
 			Next:      "find what wrote cgroup.type, or enabled a controller on a populated parent of these cgroups",
-			Reference: reference, Needs: []evidence.Piece{evidence.PieceSnapshot},
+			Reference: reference, Needs: []evidence.Piece{evidence.PieceSnapshot}, Inputs: inputs("files/cgroup.type"),
 			judge: eachGroup("cgroup.type domain", func(g evidence.Group) (string, bool, error) {
 				text, err := textOf(g, "cgroup.type")
 				return "cgroup.type " + text, text == "domain", err
@@ -52,7 +64,7 @@ func createRequirements() []Requirement {
 			ID: CreateThawed, Title: "the cgroups are not frozen", Stage: StageCreate, Level: LevelCore,
 			Why:       "Whatever envd starts in a frozen cgroup hangs, and envd with it.",
 			Next:      "write 0 into cgroup.freeze of the cgroup and find who froze it; an interrupted pause can",
-			Reference: reference, Needs: []evidence.Piece{evidence.PieceSnapshot},
+			Reference: reference, Needs: []evidence.Piece{evidence.PieceSnapshot}, Inputs: inputs("files/cgroup.freeze", "files/cgroup.events"),
 			judge: eachGroup("cgroup.freeze 0, frozen 0", func(g evidence.Group) (string, bool, error) {
 				freeze, err := textOf(g, "cgroup.freeze")
 				if err != nil {
@@ -79,12 +91,49 @@ func createRequirements() []Requirement {
 				"with \"device or resource busy\".",
 			Next:      "remove the lines that write cgroup.subtree_control of user, ptys or socats; only the root's is needed",
 			Reference: reference + "; No Internal Process Constraint", Needs: []evidence.Piece{evidence.PieceSnapshot},
+			Inputs: inputs("files/cgroup.subtree_control"),
 			judge: eachGroup("cgroup.subtree_control empty", func(g evidence.Group) (string, bool, error) {
 				list, err := controllerList(g, "cgroup.subtree_control")
 				return "cgroup.subtree_control " + quoted(list), len(list) == 0, err
 			}),
 		},
+		{
+			ID: CreateStarts, Title: "envd can start a process in its cgroups", Stage: StageCreate, Level: LevelCore,
+			Why: "envd starts a process right inside its cgroup and has no other way: where the kernel refuses that, no command and no " +
+				"terminal works, while envd's health route goes on answering.",
+			Next:      "see what envd answered to a start, and the log",
+			Reference: "clone3(2) CLONE_INTO_CGROUP; e2b-dev/infra packages/envd/internal/services/process/handler",
+			Needs:     []evidence.Piece{evidence.PieceHealth},
+			Helps:     []evidence.Piece{evidence.PiecePlacement},
+			Inputs:    []string{"placement/command", "placement/command/process"},
+			judge:     judgeStarts,
+		},
 	}
+}
+
+// judgeGroups explains missing groups where envd was told to make none.
+func judgeGroups(judge func(*subject) Outcome) func(*subject) Outcome {
+	return func(c *subject) Outcome {
+		o := judge(c)
+		if envd := c.Snapshot.Envd; o.Result == Fail && envd != nil && switchedOff(envd.Process.Cmdline) {
+			o.Reason = "cgroups were switched off on purpose: envd was started with --no-cgroups; " + o.Reason
+			o.Next = "start envd without --no-cgroups, or waive this template if that is meant"
+		}
+		return o
+	}
+}
+
+// switchedOff tells whether envd's command line has --no-cgroups, in the forms
+// that Go's flags take (e2b-dev/infra e10814cec).
+func switchedOff(cmdline []string) bool {
+	off := false
+	for _, arg := range cmdline {
+		name, value, given := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if strings.HasPrefix(arg, "-") && name == "no-cgroups" {
+			off = !given || value == "true" || value == "1"
+		}
+	}
+	return off
 }
 
 // eachGroup makes a judge out of a look at one group: what it shows, whether
@@ -106,7 +155,7 @@ func eachGroup(wanted string, look func(evidence.Group) (shown string, right boo
 			}
 			if !group.Exists && group.Error == "" {
 				read = append(read, name+": does not exist")
-				wrong = append(wrong, name)
+				wrong = append(wrong, name+": does not exist")
 				continue
 			}
 			shown, right, err := look(group)
@@ -115,11 +164,11 @@ func eachGroup(wanted string, look func(evidence.Group) (shown string, right boo
 			}
 			read = append(read, name+": "+shown)
 			if !right {
-				wrong = append(wrong, name)
+				wrong = append(wrong, name+": "+shown)
 			}
 		}
 		if len(wrong) > 0 {
-			return fail(strings.Join(read, "; "), "each: "+wanted, "wrong in %s: wanted %s", words(wrong), wanted)
+			return fail(strings.Join(read, "; "), "each: "+wanted, "%s; each should have %s", strings.Join(wrong, "; "), wanted)
 		}
 		return pass(strings.Join(read, "; "), "each: "+wanted, "right in user, ptys and socats: %s", wanted)
 	}

@@ -2,6 +2,7 @@ package requirement
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/Masterminds/semver/v3"
@@ -9,15 +10,64 @@ import (
 	"sandproof/internal/evidence"
 )
 
-// Generation is what one range of envd versions writes into its cgroups.
+// Generation is what envd writes into its cgroups from one commit on, until
+// the next generation begins.
 type Generation struct {
-	Name string
-	// Versions is the range of version strings, as a semver constraint.
-	Versions *semver.Constraints
+	Name  string
+	Since Since
 	// Properties are the promises, none where envd has no cgroup code.
 	Properties []Property
-	// Source is where the promise stands.
-	Source string
+	// Fails says what becomes of the rest when one property cannot be set, and
+	// Messages begin what envd says of it on its standard error.
+	Fails    string
+	Messages []string
+}
+
+// Since is the point in the history of e2b-dev/infra from which something
+// holds.
+type Since struct {
+	// Version is what envd calls itself at Commit.
+	Version, Commit string
+	// Shared is true where builds before Commit call themselves the same, so
+	// that the version alone does not tell. Before and After are commits of
+	// that version without and with it, beside Commit itself.
+	Shared        bool
+	Before, After []string
+}
+
+// presence is an answer that may be open.
+type presence int
+
+const (
+	absent presence = iota
+	open
+	there
+)
+
+// in tells whether a build has what begins here. The commit is as the binary
+// prints it, empty where it does not tell; a build at a commit that is not
+// listed leaves a shared version open.
+func (s Since) in(version *semver.Version, commit string) presence {
+	first := semver.MustParse(s.Version)
+	switch {
+	case version.LessThan(first):
+		return absent
+	case version.GreaterThan(first) || !s.Shared:
+		return there
+	case sameCommit(commit, s.Commit) || slices.ContainsFunc(s.After, func(c string) bool { return sameCommit(commit, c) }):
+		return there
+	case slices.ContainsFunc(s.Before, func(c string) bool { return sameCommit(commit, c) }):
+		return absent
+	}
+	return open
+}
+
+// sameCommit compares two commits of which either may be shortened, to no less
+// than seven digits.
+func sameCommit(a, b string) bool {
+	const least = 7
+	n := min(len(a), len(b))
+	return n >= least && strings.EqualFold(a[:n], b[:n])
 }
 
 // Property is one interface file with the value that envd gives it.
@@ -78,58 +128,119 @@ var (
 	}, propertiesB...)
 )
 
-// generations is the one table of what each envd promises. 0.5.24 stands in
-// two rows on purpose: the version string did not change when the behaviour
-// did. The last row ends at the newest version that was read; what is newer
-// is unknown and never guessed.
+// The lines with which envd tells of failed cgroups, by their beginnings.
+const (
+	messageManager  = "failed to create cgroup2 manager: "
+	messageFallback = "falling back to no-op cgroup manager"
+	messageSkip     = "cgroup property \"FILE\" unavailable at \"DIRECTORY\", skipping"
+)
+
+// generations is the one table of what each envd promises, oldest first. It
+// ends with newestVersion: what is newer is unknown and never guessed.
 var generations = []Generation{
 	{
-		Name: "none", Versions: versions("< 0.4.3"),
-		Source: "e2b-dev/infra before c7180fe2c has no cgroup code",
+		Name: "none", Since: Since{Version: "0.0.0"},
+		Fails: "it has no cgroup code",
 	},
 	{
-		Name: "A", Versions: versions(">= 0.4.3, < 0.5.6"), Properties: propertiesA,
-		Source: "e2b-dev/infra c7180fe2c, packages/envd/main.go",
+		Name: "A", Since: Since{Version: "0.4.3", Commit: "c7180fe2c"}, Properties: propertiesA,
+		Fails:    "all or nothing: one property that cannot be set, and envd starts every process in its own cgroup; on a file system other than cgroup2 it notices nothing, and every start fails",
+		Messages: []string{messageManager, messageFallback},
 	},
 	{
-		Name: "B", Versions: versions(">= 0.5.6, < 0.5.10"), Properties: propertiesB,
-		Source: "e2b-dev/infra baeb9772d (#2073)",
+		Name: "B", Since: Since{Version: "0.5.6", Commit: "baeb9772d"}, Properties: propertiesB,
+		Fails:    "as A",
+		Messages: []string{messageManager, messageFallback},
 	},
 	{
-		Name: "B'", Versions: versions(">= 0.5.10, <= 0.5.24"), Properties: propertiesB,
-		Source: "e2b-dev/infra 452097909 (#2263)",
+		Name: "B'", Since: Since{Version: "0.5.10", Commit: "452097909"}, Properties: propertiesB,
+		Fails:    "as A, but a file system other than cgroup2 is noticed, and envd starts every process in its own cgroup",
+		Messages: []string{messageManager, messageFallback},
 	},
 	{
-		Name: "C", Versions: versions(">= 0.5.24, <= 0.6.13"), Properties: propertiesC,
-		Source: "e2b-dev/infra f4bd1b24b (#2681)",
+		Name: "C", Since: Since{Version: "0.5.24", Commit: "f4bd1b24b", Shared: true}, Properties: propertiesC,
+		Fails:    "a property whose file does not exist is skipped, and the others are set; any other error is as for B'",
+		Messages: []string{messageSkip, messageManager, messageFallback},
 	},
 }
 
-func versions(constraint string) *semver.Constraints {
-	c, err := semver.NewConstraint(constraint)
-	if err != nil {
-		panic(fmt.Sprintf("BUG: generation table: %v", err))
-	}
-	return c
+// newestVersion is the last version of envd that was read for the table, at
+// e2b-dev/infra 54693ff35.
+const newestVersion = "0.6.13"
+
+// Change is a behaviour of envd beside its limits that explains what is seen.
+type Change struct {
+	What  string
+	Since Since
 }
 
-// Generations returns the rows that a version may be, oldest first: one for
-// most, two for an ambiguous version, none for one that the table does not
-// know. Pre-release and build parts are ignored, since they satisfy no range.
-func Generations(version string) ([]Generation, error) {
-	v, err := semver.StrictNewVersion(strings.TrimPrefix(version, "v"))
-	if err != nil {
-		return nil, fmt.Errorf("envd version %q: %w", version, err)
+// The changes that explain an outcome.
+var (
+	changeWrapper = Change{
+		"commands are started through /bin/sh and /usr/bin/nice",
+		Since{Version: "0.5.4", Commit: "017de2016"},
 	}
-	plain := semver.New(v.Major(), v.Minor(), v.Patch(), "", "")
+	changeIONice = Change{
+		"commands are started through /usr/bin/ionice too",
+		Since{Version: "0.5.24", Commit: "f4bd1b24b", Shared: true},
+	}
+	changeSystemTag = Change{
+		"a process with the tag _system is started in envd's own cgroup; POST /freeze stops user, ptys and socats",
+		Since{Version: "0.6.0", Commit: "eceb7419f"},
+	}
+	changeNoCgroups = Change{
+		"--no-cgroups leaves the cgroups alone",
+		Since{Version: "0.6.1", Commit: "e10814cec", Shared: true, Before: []string{"90cc12e13"}},
+	}
+	changeFreeze = Change{
+		"POST /freeze stops user and ptys, no longer socats",
+		Since{Version: "0.6.3", Commit: "8b6f2b97e", Shared: true},
+	}
+	changeLookPath = Change{
+		"nice and ionice are left out where the image has none",
+		Since{Version: "0.6.12", Commit: "1abece199", Shared: true, Before: []string{"47a7cc8f3"}},
+	}
+	changeFreezeWaits = Change{
+		"POST /freeze waits until all stands still, and tells how far that went",
+		Since{Version: "0.6.13", Commit: "b4dd80f08", Shared: true, Before: []string{"6400d78c0"}, After: []string{"f06e9bc1e", "54693ff35"}},
+	}
+)
+
+// changes lists them, oldest first.
+func changes() []Change {
+	return []Change{changeWrapper, changeIONice, changeSystemTag, changeNoCgroups, changeFreeze, changeLookPath, changeFreezeWaits}
+}
+
+// parseVersion reads what envd prints for -version. Pre-release and build
+// parts are ignored: they belong to the same source.
+func parseVersion(text string) (*semver.Version, error) {
+	v, err := semver.StrictNewVersion(strings.TrimPrefix(text, "v"))
+	if err != nil {
+		return nil, fmt.Errorf("envd version %q: %w", text, err)
+	}
+	return semver.New(v.Major(), v.Minor(), v.Patch(), "", ""), nil
+}
+
+// Generations returns the rows that a build may be, oldest first: one for
+// most, two for a version that the behaviour changed under where the commit
+// does not tell, none for a version that the table does not know.
+func Generations(version, commit string) ([]Generation, error) {
+	v, err := parseVersion(version)
+	if err != nil {
+		return nil, err
+	}
+	if v.GreaterThan(semver.MustParse(newestVersion)) {
+		return nil, fmt.Errorf("envd version %s is newer than the newest known one (%s)", version, newestVersion)
+	}
 	var fits []Generation
 	for _, g := range generations {
-		if g.Versions.Check(plain) {
+		switch g.Since.in(v, commit) {
+		case there:
+			fits = []Generation{g}
+		case open:
 			fits = append(fits, g)
+		case absent:
 		}
-	}
-	if len(fits) == 0 {
-		return nil, fmt.Errorf("envd version %s is newer than the newest known one (0.6.13)", version)
 	}
 	return fits, nil
 }
@@ -137,6 +248,8 @@ func Generations(version string) ([]Generation, error) {
 // promise is what the running envd promises in this guest.
 type promise struct {
 	generations []Generation
+	version     *semver.Version
+	commit      string
 	// unknown says why nothing can be expected, else it is empty.
 	unknown string
 }
@@ -152,11 +265,28 @@ func promiseOf(s *evidence.Sandbox) promise {
 	case s.Snapshot.Envd.Version == "":
 		return promise{unknown: "the running envd binary did not tell its version"}
 	}
-	fits, err := Generations(s.Snapshot.Envd.Version)
+	commit := strings.TrimPrefix(s.Snapshot.Envd.Commit, standInMark)
+	fits, err := Generations(s.Snapshot.Envd.Version, commit)
 	if err != nil {
 		return promise{unknown: err.Error()}
 	}
-	return promise{generations: fits}
+	version, err := parseVersion(s.Snapshot.Envd.Version)
+	if err != nil {
+		return promise{unknown: err.Error()}
+	}
+	return promise{generations: fits, version: version, commit: commit}
+}
+
+// standInMark stands before the commit that the lab's stand-in was written
+// from.
+const standInMark = "stand-in "
+
+// has tells whether the running envd has a change.
+func (p promise) has(c Change) presence {
+	if p.version == nil {
+		return open
+	}
+	return c.Since.in(p.version, p.commit)
 }
 
 // wants returns the formula of a property, whether any candidate generation
@@ -173,6 +303,20 @@ func (p promise) wants(group, file string) (want Formula, some, all bool) {
 		all = all && found
 	}
 	return want, some, some && all
+}
+
+// sure returns the properties that every candidate generation promises, in the
+// order of the table.
+func (p promise) sure() []Property {
+	var all []Property
+	for _, g := range p.generations[:min(1, len(p.generations))] {
+		for _, property := range g.Properties {
+			if _, _, sure := p.wants(property.Group, property.File); sure {
+				all = append(all, property)
+			}
+		}
+	}
+	return all
 }
 
 // name joins the candidates for a sentence: "B' or C".
@@ -192,13 +336,9 @@ func GenerationName(s *evidence.Sandbox) string { return promiseOf(s).name() }
 // need, by what lies before the dot: cpu, memory, io.
 func (p promise) controllers() map[string]bool {
 	needed := map[string]bool{}
-	for _, g := range p.generations {
-		for _, property := range g.Properties {
-			if _, _, all := p.wants(property.Group, property.File); all {
-				controller, _, _ := strings.Cut(property.File, ".")
-				needed[controller] = true
-			}
-		}
+	for _, property := range p.sure() {
+		controller, _, _ := strings.Cut(property.File, ".")
+		needed[controller] = true
 	}
 	return needed
 }

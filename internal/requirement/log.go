@@ -1,9 +1,11 @@
 package requirement
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"sandproof/internal/evidence"
 )
@@ -12,38 +14,153 @@ import (
 const (
 	LogNoFailure  ID = "log.no-failure"
 	LogNoFallback ID = "log.no-fallback"
+	LogJournal    ID = "log.journal"
+	LogNoIOLoss   ID = "log.no-io-loss"
+	LogAgrees     ID = "log.agrees"
 )
 
 // FallbackRule is the log rule of the line with which envd gives up its
 // cgroups; every other failure rule is a cause or a loss of single limits.
 const FallbackRule = "CG003"
 
+// skipRule is the log rule of the line with which envd leaves one limit out.
+const skipRule = "CG004"
+
 func logRequirements() []Requirement {
 	needs := []evidence.Piece{evidence.PieceAPI}
 	// The snapshot tells what silence means, and whether this boot could be in
 	// the log at all; lines that are there speak for themselves.
 	helps := []evidence.Piece{evidence.PieceSnapshot, evidence.PieceLog}
+	inputs := []string{
+		"log/coverage", "log/settled", "log/findings", "log/findings/class", "log/findings/confidence",
+		"snapshot/envd/version", "snapshot/envd/process/stderr", "snapshot/init/stderr", "snapshot/boot/uptimeSeconds", "snapshot/received", "api/requested",
+	}
 	const reference = "e2b-dev/infra packages/envd/main.go, createCgroupManager: raw lines on standard error, silent on success"
 	return []Requirement{
 		{
 			ID: LogNoFailure, Title: "the log holds no cgroup failure", Stage: StageLog, Level: LevelCore,
 			Why:       "envd says on its standard error what it could not set up, and nothing else tells it from outside the guest.",
 			Next:      "read the findings with their file and offset in the evidence; see the first failing stage for the mend",
-			Reference: reference, Needs: needs, Helps: helps,
+			Reference: reference, Needs: needs, Helps: helps, Inputs: inputs,
 			judge: func(c *subject) Outcome {
-				return judgeLog(c, "a cgroup failure", func(f evidence.Finding) bool { return f.Rule != FallbackRule })
+				return judgeLog(c, "a cgroup failure", func(f evidence.Finding) bool { return f.Rule != FallbackRule && !ioLoss(f) })
 			},
 		},
 		{
 			ID: LogNoFallback, Title: "the log holds no fallback to the no-op manager", Stage: StageLog, Level: LevelCore,
 			Why:       "After this line envd starts every process without any limit.",
 			Next:      "read the lines before it, which say why; see the first failing stage for the mend",
-			Reference: reference, Needs: needs, Helps: helps,
+			Reference: reference, Needs: needs, Helps: helps, Inputs: inputs,
 			judge: func(c *subject) Outcome {
 				return judgeLog(c, "the fallback to the no-op cgroup manager", func(f evidence.Finding) bool { return f.Rule == FallbackRule })
 			},
 		},
+		{
+			ID: LogJournal, Title: "envd's own journal holds no cgroup failure", Stage: StageLog, Level: LevelCore,
+			Why: "Under systemd envd's standard error goes to the guest's journal and never to the orchestrator's log; " +
+				"and where a sandbox is resumed, the journal alone still has the lines of the boot that was saved.",
+			Next:      "read them in the guest: journalctl -b _PID=PID; see the first failing stage for the mend",
+			Reference: reference + "; systemd.exec(5) StandardError=; systemd.journal-fields(7)", Needs: []evidence.Piece{evidence.PieceSnapshot},
+			Inputs: []string{"snapshot/envd/version", "snapshot/envd/journal/control"},
+			judge:  judgeJournal,
+		},
+		{
+			ID: LogNoIOLoss, Title: "the log holds no loss of an IO weight", Stage: StageLog, Level: LevelExtended,
+			Why:       "From f4bd1b24b on envd leaves out a limit whose file does not exist and says so in one line; the IO weights alone weigh less than the others.",
+			Next:      "see enable.io and the IO weights of stage value",
+			Reference: reference + "; f4bd1b24b", Needs: needs, Helps: helps, Inputs: inputs,
+			judge: judgeIOLoss,
+		},
+		{
+			ID: LogAgrees, Title: "the log and the guest say the same", Stage: StageLog, Level: LevelExtended,
+			Why: "A log that complains of a guest that is right, or is clean about one that is wrong, misleads whoever reads only the log: " +
+				"the usual search for \"cgroup\" or \"falling back\" was wrong on 31 of 206 boots of real envd.",
+			Next:      "believe the guest's files and processes; find why the log tells another story",
+			Reference: reference + "; f4bd1b24b", Needs: []evidence.Piece{evidence.PieceAPI, evidence.PieceSnapshot, evidence.PiecePlacement},
+			Helps: []evidence.Piece{evidence.PieceLog}, Inputs: []string{"snapshot/envd/version"},
+			judge: judgeLogAgrees,
+		},
 	}
+}
+
+// ioLoss tells a line that leaves out an IO weight.
+func ioLoss(f evidence.Finding) bool {
+	return f.Rule == skipRule && strings.HasPrefix(f.Property, "io.")
+}
+
+// judgeIOLoss knows that a kernel without io cost control has no io.weight to
+// set.
+func judgeIOLoss(c *subject) Outcome {
+	o := judgeLog(c, "the loss of an IO weight", ioLoss)
+	if j := liveJournal(c.Sandbox); j != nil && o.Result == NotApplicable {
+		if lost, _ := journalLosses(j.Lines); len(lost) > 0 {
+			o = fail(fmt.Sprintf("%q", lost[0]), "no such line", "the guest's journal holds the loss of an IO weight (%s)", count(len(lost), "line"))
+		}
+	}
+	if o.Result != Fail || c.Snapshot == nil || !onCgroup2(c.Sandbox) {
+		return o
+	}
+	if on, err := enabled(c.Sandbox); err == nil && has(on, "io") {
+		return notApplicable("envd left io.weight out, and io is enabled: this kernel has no io cost controller (CONFIG_BLK_CGROUP_IOCOST)")
+	}
+	return o
+}
+
+// guestState sums up what the guest's files and processes say of the core
+// promises of this envd, without the log: all in force, something wrong, or
+// open.
+func guestState(c *subject) (Result, Outcome) {
+	state, first := Pass, Outcome{}
+	for _, r := range slices.Concat(mountRequirements(), enableRequirements(), valueRequirements(), placeRequirements()) {
+		if r.Level != LevelCore {
+			continue
+		}
+		switch o := r.Judge(c.Sandbox); o.Result {
+		case Fail:
+			return Fail, o
+		case Unproven, Infra:
+			if state == Pass {
+				state, first = Unproven, o
+			}
+		case Pass, Inert, NotApplicable:
+		}
+	}
+	return state, first
+}
+
+// judgeLogAgrees compares the two witnesses.
+func judgeLogAgrees(c *subject) Outcome {
+	if c.Log == nil && liveJournal(c.Sandbox) == nil {
+		return missing(c.Sandbox, evidence.PieceLog)
+	}
+	if c.promise.unknown != "" {
+		return unproven("what this envd promises is not known: %s", c.promise.unknown)
+	}
+	if c.promise.none() {
+		return notApplicable("envd %s has no cgroup code and says nothing about it", c.Snapshot.Envd.Version)
+	}
+	said := judgeLog(c, "a cgroup failure", func(f evidence.Finding) bool { return !ioLoss(f) })
+	if said.Result != Fail && liveJournal(c.Sandbox) != nil {
+		said = judgeJournal(c)
+	}
+	switch {
+	case said.Result == NotApplicable || said.Mute:
+		return notApplicable("the log cannot speak of this envd: %s", said.Reason)
+	case said.Result != Pass && said.Result != Fail:
+		return said
+	}
+	guest, first := guestState(c)
+	read := fmt.Sprintf("log: %s; guest: %s", said.Result, guest)
+	const wanted = "the same of both"
+	switch {
+	case guest == Unproven:
+		return unproven("the guest was not seen whole, so there is nothing to compare the log with: %s", first.Reason)
+	case guest == Pass && said.Result == Fail:
+		return fail(read, wanted, "the log says that envd's cgroups failed, and the guest holds every promised value with every process in its place: %s", said.Read)
+	case guest == Fail && said.Result == Pass:
+		return fail(read, wanted, "the log is alive and clean, and the guest is wrong all the same: %s", first.Reason)
+	}
+	return pass(read, wanted, "the log and the guest agree")
 }
 
 // judgeLog looks for failures that are surely this sandbox's. Their absence
@@ -52,8 +169,11 @@ func logRequirements() []Requirement {
 // envd's descriptor 2 is the console whose lines were read.
 func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome {
 	if c.Log == nil {
+		if liveJournal(c.Sandbox) != nil {
+			return notApplicable("envd's standard error goes to the guest's journal, where %s reads it", LogJournal)
+		}
 		if c.Snapshot != nil {
-			if resumed, why := resumedBefore(c.Sandbox); resumed {
+			if resumed, why, err := resumedBefore(c.Sandbox); err == nil && resumed {
 				return notApplicable("resumed: %s, so envd's start-up lines were printed before this sandbox was created", why)
 			}
 		}
@@ -72,29 +192,37 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 			controls = append(controls, f)
 		}
 	}
+	if former := ofFormerEnvd(c, hits); len(hits) > 0 && former {
+		o := pass(sample(hits), "no such line of the envd that runs", "the lines are those of an envd that ended before the running one was started, and the guest is right")
+		return o.advise("the log holds %s of an earlier envd of this boot: %s", what, sample(hits))
+	}
 	if len(hits) > 0 {
 		return fail(sample(hits), "no such line", "the orchestrator's log holds %s of this sandbox (%s)", what, count(len(hits), "line"))
 	}
 	if c.Snapshot == nil {
 		return missing(c.Sandbox, evidence.PieceSnapshot)
 	}
+	if liveJournal(c.Sandbox) != nil {
+		return notApplicable("envd's standard error goes to the guest's journal, where %s reads it", LogJournal)
+	}
 	if c.promise.none() {
 		return notApplicable("envd %s has no cgroup code and says nothing about it", c.Snapshot.Envd.Version)
 	}
-	if resumed, why := resumedBefore(c.Sandbox); resumed {
+	resumed, why, err := resumedBefore(c.Sandbox)
+	if resumed {
 		return notApplicable("resumed: %s, so envd's start-up lines were printed before this sandbox was created", why)
 	}
 	switch {
+	case err != nil:
+		return unproven("%v", err)
+	case c.promise.unknown != "":
+		return unproven("what this envd says when its cgroups fail is not known: %s", c.promise.unknown)
 	case len(c.Log.Coverage) == 0:
 		return unproven("no log file was read, so silence proves nothing")
 	case len(c.Log.Holes) > 0:
 		return unproven("the log window was not read whole: %s", strings.Join(c.Log.Holes, "; "))
 	case len(doubtful) > 0:
 		return unproven("a line speaks of cgroup trouble and cannot be placed: %s", sample(doubtful))
-	case len(controls) == 0:
-		return unproven("the log window holds no boot line of this sandbox, so its console may not reach this log at all")
-	case !c.Log.Settled:
-		return unproven("the log was not quiet before the wait for it ended, so the window may be short of its last lines")
 	}
 	stderr := c.Snapshot.Envd
 	if stderr == nil {
@@ -108,21 +236,53 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 		o.Mute = true
 		return o
 	}
+	switch {
+	case len(controls) == 0:
+		return unproven("the log window holds no boot line of this sandbox, so its console may not reach this log at all")
+	case !c.Log.Settled:
+		return unproven("the log was not quiet before the wait for it ended, so the window may be short of its last lines")
+	}
 	return pass(fmt.Sprintf("%s of this sandbox, boot lines among them: %s", count(c.Log.OwnRecords, "record"), rules(controls)),
 		"no such line, with the channel shown to be alive", "the log carried this boot and holds no trace of %s", what)
+}
+
+// ofFormerEnvd tells whether all lines were logged before the running envd was
+// started, in a guest that is right: an init or a person started envd again.
+// The start is reckoned back from when the snapshot arrived, which is late by
+// the way of the answer.
+func ofFormerEnvd(c *subject, hits []evidence.Finding) bool {
+	const (
+		ticksPerSecond = 100 // USER_HZ (proc_pid_stat(5), starttime)
+		slack          = 3 * time.Second
+	)
+	if c.Snapshot == nil || c.Snapshot.Envd == nil || c.Snapshot.Envd.Process.StartTicks == 0 || c.Snapshot.Received.IsZero() || c.Placement == nil {
+		return false
+	}
+	age := c.Snapshot.Boot.UptimeSeconds - float64(c.Snapshot.Envd.Process.StartTicks)/ticksPerSecond
+	started := c.Snapshot.Received.Add(-time.Duration(age * float64(time.Second)))
+	for _, f := range hits {
+		if f.Time.IsZero() || !f.Time.Before(started.Add(-slack)) {
+			return false
+		}
+	}
+	state, _ := guestState(c)
+	return state == Pass
 }
 
 // resumedBefore tells whether the guest had booted before the sandbox was
 // asked for: E2B resumes most sandboxes from a snapshot. It compares the
 // guest's uptime with the time that passed on the harness's own clock, since
 // the guest's clock may be set wrong.
-func resumedBefore(s *evidence.Sandbox) (bool, string) {
+func resumedBefore(s *evidence.Sandbox) (resumed bool, why string, err error) {
 	const slack = 2.0 // seconds; clocks of guest and host run apart a little
-	elapsed := s.Snapshot.Received.Sub(s.API.Requested).Seconds()
-	if s.Snapshot.Received.IsZero() || s.Snapshot.Boot.UptimeSeconds <= elapsed+slack {
-		return false, ""
+	if s.Snapshot.Received.IsZero() || s.API.Requested.IsZero() || s.Snapshot.Boot.UptimeSeconds == 0 {
+		return false, "", errors.New("the guest's uptime or the time of the create call is not known, so it is open whether the guest was resumed")
 	}
-	return true, fmt.Sprintf("the guest has been up for %.0f s and the sandbox was asked for %.0f s ago", s.Snapshot.Boot.UptimeSeconds, elapsed)
+	elapsed := s.Snapshot.Received.Sub(s.API.Requested).Seconds()
+	if s.Snapshot.Boot.UptimeSeconds <= elapsed+slack {
+		return false, "", nil
+	}
+	return true, fmt.Sprintf("the guest has been up for %.0f s and the sandbox was asked for %.0f s ago", s.Snapshot.Boot.UptimeSeconds, elapsed), nil
 }
 
 // isConsole tells whether a descriptor's target is a console device, whose

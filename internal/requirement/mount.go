@@ -16,7 +16,9 @@ func mountRequirements() []Requirement {
 		Why:       "On any other file system the files can be made and read back, and limit nothing.",
 		Next:      "mount it in the template's init before envd starts: mount -t cgroup2 none /sys/fs/cgroup",
 		Reference: "Linux Documentation/admin-guide/cgroup-v2.rst, Mounting; statfs(2); e2b-dev/infra 452097909",
-		Needs:     []evidence.Piece{evidence.PieceSnapshot},
+		Needs:     []evidence.Piece{evidence.PieceHealth},
+		Helps:     []evidence.Piece{evidence.PieceSnapshot},
+		Inputs:    []string{"snapshot/root/fsMagic", "snapshot/mounts"},
 		judge:     judgeMount,
 	}}
 }
@@ -32,6 +34,13 @@ var magicNames = map[uint64]string{
 }
 
 func judgeMount(c *subject) Outcome {
+	if c.Snapshot == nil {
+		// What envd says of a start that failed may be all there is.
+		if cause, said := startCause(c.Sandbox); cause != nil && cause.stage == StageMount {
+			return fail(said, "a process that starts", "%s", cause.reason)
+		}
+		return missing(c.Sandbox, evidence.PieceSnapshot)
+	}
 	root := c.Snapshot.Root
 	if root.FSMagic == 0 {
 		return unproven("the file system at %s could not be told: %s", root.Path, root.Error)
@@ -43,7 +52,11 @@ func judgeMount(c *subject) Outcome {
 	read := fmt.Sprintf("statfs %s: 0x%x (%s)", root.Path, root.FSMagic, name)
 	wanted := fmt.Sprintf("0x%x (cgroup2), writable", uint64(evidence.CGroup2Magic))
 	if !onCgroup2(c.Sandbox) {
-		return fail(read, wanted, "%s, where envd makes its cgroups, is %s and not cgroup2", root.Path, name)
+		o := fail(read, wanted, "%s, where envd makes its cgroups, is %s and not cgroup2; %s", root.Path, name, whyNotMounted(c.Snapshot))
+		if len(versionOne(c.Snapshot.Mounts)) > 0 {
+			o.Next = "let the guest use the unified hierarchy alone: systemd.unified_cgroup_hierarchy=1 or cgroup_no_v1=all on its kernel command line"
+		}
+		return o
 	}
 	mount, err := mountAt(c.Snapshot.Mounts, root.Path)
 	if err != nil {
@@ -52,7 +65,61 @@ func judgeMount(c *subject) Outcome {
 	if mount.ReadOnly() {
 		return fail(read+", read-only", wanted, "the cgroup2 mount at %s is read-only, so envd can make nothing in it", root.Path)
 	}
-	return pass(read, wanted, "%s is a writable cgroup2 mount", root.Path)
+	o := pass(read, wanted, "%s is a writable cgroup2 mount", root.Path)
+	if others := otherTrees(c.Snapshot.Mounts, root.Path); len(others) > 0 {
+		o = o.advise("there is another cgroup2 mount at %s; what was judged is the tree that the running envd uses, %s", words(others), root.Path)
+	}
+	return o
+}
+
+// withoutMount ends a judgement that needs a cgroup2 mount where there is
+// none, which is for stage mount to say.
+func withoutMount(c *subject) (Outcome, bool) {
+	root := c.Snapshot.Root
+	switch {
+	case root.FSMagic == 0:
+		return unproven("the file system at %s could not be told: %s", root.Path, root.Error), true
+	case !onCgroup2(c.Sandbox):
+		return notApplicable("there is no cgroup2 mount at %s", root.Path), true
+	}
+	return Outcome{}, false
+}
+
+// whyNotMounted says what the guest shows of the reason.
+func whyNotMounted(s *evidence.Snapshot) string {
+	if v1 := versionOne(s.Mounts); len(v1) > 0 {
+		return "the guest uses cgroup version 1, mounted at " + words(v1)
+	}
+	if s.InitProgram != nil && len(s.InitProgram.Steps) > 0 {
+		for _, step := range s.InitProgram.Steps {
+			if step.Kind == evidence.StepMount {
+				return fmt.Sprintf("%s mounts it in line %d, and the mount failed, was never reached, or something was mounted over it",
+					s.InitProgram.Path, step.Line)
+			}
+		}
+		return s.InitProgram.Path + " never mounts it"
+	}
+	return "nothing mounted it there"
+}
+
+// versionOne lists where version 1 hierarchies are mounted.
+func versionOne(lines []string) []string {
+	return mountPoints(lines, func(m cgroup2.Mount) bool { return m.Type == "cgroup" })
+}
+
+// otherTrees lists the cgroup2 mounts that do not cover a path.
+func otherTrees(lines []string, path string) []string {
+	return mountPoints(lines, func(m cgroup2.Mount) bool { return m.Type == "cgroup2" && !m.Covers(path) })
+}
+
+func mountPoints(lines []string, pick func(cgroup2.Mount) bool) []string {
+	var points []string
+	for _, line := range lines {
+		if m, err := cgroup2.ParseMount(line); err == nil && pick(m) {
+			points = append(points, m.Point)
+		}
+	}
+	return points
 }
 
 // mountAt finds the mount that is seen at a path: the last one whose mount

@@ -19,22 +19,28 @@ const (
 
 func placeRequirements() []Requirement {
 	return []Requirement{
-		place(PlaceCommand, "a command", "user", func(p *evidence.Placement) *evidence.Placed { return p.Command }),
-		place(PlaceChild, "a command's child", "user", func(p *evidence.Placement) *evidence.Placed { return p.Child }),
-		place(PlaceGrandchild, "a daemonised grandchild", "user", func(p *evidence.Placement) *evidence.Placed { return p.Grandchild }),
-		place(PlacePTY, "a terminal", "ptys", func(p *evidence.Placement) *evidence.Placed { return p.PTY }),
-		place(PlaceForwarder, "the port forwarder", "socats", func(p *evidence.Placement) *evidence.Placed { return p.Forwarder }),
+		place(PlaceCommand, LevelCore, "a command", "user", "command", func(p *evidence.Placement) *evidence.Placed { return p.Command }),
+		place(PlaceChild, LevelCore, "a command's child", "user", "child", func(p *evidence.Placement) *evidence.Placed { return p.Child }),
+		// What daemonises may be taken over by a service manager, which moves it
+		// out; the limits bind what envd starts.
+		place(PlaceGrandchild, LevelExtended, "a daemonised grandchild", "user", "grandchild", func(p *evidence.Placement) *evidence.Placed { return p.Grandchild }),
+		place(PlacePTY, LevelCore, "a terminal", "ptys", "pty", func(p *evidence.Placement) *evidence.Placed { return p.PTY }),
+		place(PlaceForwarder, LevelCore, "the port forwarder", "socats", "forwarder", func(p *evidence.Placement) *evidence.Placed { return p.Forwarder }),
 	}
 }
 
-func place(id ID, what, group string, pick func(*evidence.Placement) *evidence.Placed) Requirement {
+func place(id ID, level Level, what, group, field string, pick func(*evidence.Placement) *evidence.Placed) Requirement {
 	return Requirement{
-		ID: id, Title: what + " runs in the cgroup " + group, Stage: StagePlace, Level: LevelCore,
+		ID: id, Title: what + " runs in the cgroup " + group, Stage: StagePlace, Level: level,
 		Why:  "Limits on a cgroup bind only the processes in it; right files with the processes elsewhere limit nobody.",
 		Next: "see the first failing stage; where all before it hold, compare envd's log and its command line for why it starts processes elsewhere",
 		Reference: "e2b-dev/infra c7180fe2c, packages/envd/internal/services/process/handler and internal/port; " +
 			"clone3(2) CLONE_INTO_CGROUP; cgroups(7) /proc/PID/cgroup",
 		Needs: []evidence.Piece{evidence.PieceSnapshot, evidence.PiecePlacement},
+		Inputs: []string{
+			"snapshot/envd/version", "snapshot/root/fsMagic", "snapshot/mounts",
+			"placement/" + field, "placement/" + field + "/process", "placement/" + field + "/process/cgroup",
+		},
 		judge: func(c *subject) Outcome { return judgePlace(c, what, group, pick(c.Placement)) },
 	}
 }
@@ -65,12 +71,40 @@ func judgePlace(c *subject, what, group string, placed *evidence.Placed) Outcome
 	}
 	wanted := "0::" + want
 	if where != want {
-		return fail(read, wanted, "%s runs in %s and not in %s, so the limits there do not bind it", what, where, want)
+		return fail(read, wanted, "%s runs in %s and not in %s, so the limits there do not bind it%s", what, where, want, whyElsewhere(c, group, where))
 	}
 	if !onCgroup2(c.Sandbox) {
 		return fail(read, wanted, "%s claims %s, and %s is no cgroup2 mount", what, where, c.Snapshot.Root.Path)
 	}
 	return pass(read, wanted, "%s runs in %s", what, where)
+}
+
+// whyElsewhere explains a process in another group than envd's: right files
+// with the processes elsewhere are only for show.
+func whyElsewhere(c *subject, group, where string) string {
+	envd := c.Snapshot.Envd
+	own, err := whereIs(envd.Process)
+	switch {
+	case err != nil || where != own:
+		return ""
+	case len(envd.Process.CgroupFDs) > 0:
+		return fmt.Sprintf("; it is envd's own group, although envd holds %s open", words(envd.Process.CgroupFDs))
+	}
+	right, promised := 0, 0
+	for _, p := range c.promise.sure() {
+		if p.Group != group {
+			continue
+		}
+		promised++
+		if judgeValue(c, p.Group, p.File).Result.Green() {
+			right++
+		}
+	}
+	text := "; it is envd's own group: envd gave its cgroups up when it started, and holds none of them open"
+	if promised > 0 && right == promised {
+		text = "; right files, processes elsewhere: the values in " + group + " are as promised, and envd, which holds no cgroup open, did not put them there"
+	}
+	return text
 }
 
 // groupPath is a group's path within the v2 hierarchy: the directory that is

@@ -96,6 +96,9 @@ type Requirement struct {
 	// Helps are pieces that are collected for it as well, and without which it
 	// may still be judged, to a failure above all.
 	Helps []evidence.Piece
+	// Inputs are the fields without which it cannot pass, as paths through the
+	// evidence's JSON: "snapshot/root/fsMagic".
+	Inputs []string
 
 	judge func(c *subject) Outcome
 }
@@ -117,6 +120,9 @@ type Outcome struct {
 	// this guest, so that the other witnesses decide without it: a log that
 	// envd's standard error does not go to.
 	Mute bool `json:"mute,omitempty"`
+	// Advice is a note for the verdict although nothing is red: what nobody
+	// promised here, and is worth knowing.
+	Advice string `json:"advice,omitempty"`
 }
 
 // subject is what a judge sees: the evidence, and what was derived from it
@@ -129,8 +135,8 @@ type subject struct {
 // All returns the whole catalogue, in stage order.
 func All() []Requirement {
 	return slices.Concat(
-		bootRequirements(), mountRequirements(), offerRequirements(), enableRequirements(),
-		createRequirements(), valueRequirements(), placeRequirements(), logRequirements(),
+		imageRequirements(), bootRequirements(), mountRequirements(), offerRequirements(), enableRequirements(),
+		createRequirements(), valueRequirements(), keepRequirements(), placeRequirements(), agreeRequirements(), protectRequirements(), logRequirements(),
 	)
 }
 
@@ -161,6 +167,9 @@ func (r Requirement) Decides(profile config.Profile) bool {
 // missing is never a pass: it is infra where the world around the sandbox
 // failed, else unproven.
 func (r Requirement) Judge(s *evidence.Sandbox) Outcome {
+	if problem := s.ProblemOf(evidence.PieceAPI); problem != nil && problem.Kind == evidence.ProblemBoot && r.ID == BootEnvdAnswers {
+		return r.stamp(judgeBoot(problem))
+	}
 	for _, piece := range r.Needs {
 		if present(s, piece) {
 			continue
@@ -188,6 +197,14 @@ func present(s *evidence.Sandbox, piece evidence.Piece) bool {
 		return s.Snapshot != nil
 	case evidence.PiecePlacement:
 		return s.Placement != nil
+	case evidence.PieceCPU:
+		return s.CPU != nil
+	case evidence.PieceMemory:
+		return s.Memory != nil
+	case evidence.PieceLater:
+		return s.Later != nil
+	case evidence.PieceLifecycle:
+		return s.Lifecycle != nil
 	case evidence.PieceLog:
 		return s.Log != nil
 	}
@@ -206,15 +223,18 @@ func missing(s *evidence.Sandbox, piece evidence.Piece) Outcome {
 			break
 		}
 	}
-	return unproven("there is no %s evidence and no record of why", piece)
+	o := unproven("there is no %s evidence and no record of why", piece)
+	o.Next = "run the whole suite again with this sandproof: this evidence was never collected, or was recorded by an older one"
+	return o
 }
 
 // ofProblem tells a problem whole where it is the piece's own, else by its
 // first line: what could not be seen for the lack of a sandbox need not tell
-// the sandbox's whole story each time.
+// the sandbox's whole story each time, and why a guest does not come up is told
+// by the requirement that it does.
 func ofProblem(p *evidence.Problem, own bool) Outcome {
 	text := p.Error
-	if first, _, more := strings.Cut(text, "\n"); more && !own {
+	if first, _, more := strings.Cut(text, "\n"); more && (!own || p.Kind == evidence.ProblemBoot) {
 		text = first + " …"
 	}
 	reason := fmt.Sprintf("%s: %s", p.Call, text)
@@ -244,6 +264,12 @@ func fail(read, wanted, reason string, args ...any) Outcome {
 
 func unproven(reason string, args ...any) Outcome {
 	return Outcome{Result: Unproven, Reason: fmt.Sprintf(reason, args...)}
+}
+
+// advise adds a note for the verdict.
+func (o Outcome) advise(advice string, args ...any) Outcome {
+	o.Advice = fmt.Sprintf(advice, args...)
+	return o
 }
 
 func notApplicable(reason string, args ...any) Outcome {

@@ -2,7 +2,6 @@ package requirement
 
 import (
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -31,32 +30,47 @@ func healthy(version string) *evidence.Sandbox {
 	}
 	groups := map[string]evidence.Group{}
 	for name, files := range values {
-		g := evidence.Group{Path: "/sys/fs/cgroup/" + name, Exists: true, FSMagic: evidence.CGroup2Magic, Files: map[string]evidence.File{
-			"cgroup.type":            {Text: "domain\n"},
-			"cgroup.freeze":          {Text: "0\n"},
-			"cgroup.events":          {Text: "populated 1\nfrozen 0\n"},
-			"cgroup.subtree_control": {Text: "\n"},
+		first := map[string]uint64{"ptys": 23, "socats": 68, "user": 113}[name]
+		g := evidence.Group{Path: "/sys/fs/cgroup/" + name, Exists: true, FSMagic: evidence.CGroup2Magic, Inode: first, Files: map[string]evidence.File{
+			"cgroup.type":            {Text: "domain\n", Inode: first + 1},
+			"cgroup.freeze":          {Text: "0\n", Inode: first + 10},
+			"cgroup.events":          {Text: "populated 1\nfrozen 0\n", Inode: first + 6},
+			"cgroup.subtree_control": {Text: "\n", Inode: first + 5},
 		}}
-		for file, text := range files {
-			g.Files[file] = evidence.File{Text: text + "\n"}
+		for i, s := range settable {
+			text := s.fallback
+			if promised, ok := files[s.file]; ok {
+				text = promised
+			}
+			g.Files[s.file] = evidence.File{Text: text + "\n", Inode: first + 15 + uint64(i)}
 		}
 		groups[name] = g
 	}
 	placed := func(pid int, cgroup string) *evidence.Placed {
 		return &evidence.Placed{Process: &evidence.Process{PID: pid, Cgroup: "0::" + cgroup + "\n"}}
 	}
-	return &evidence.Sandbox{
+	s := &evidence.Sandbox{
 		Version: evidence.Version, Run: "test", Target: "lab", Template: "base",
-		API:    &evidence.API{SandboxID: "i0123456789abcdefghi", Requested: start, Answered: start.Add(3 * time.Second)},
+		API: &evidence.API{
+			SandboxID: "i0123456789abcdefghi", TemplateID: "bpghzec2u1txrmox1v5i", Alias: "base",
+			Requested: start, Answered: start.Add(3 * time.Second), BuildID: "b-1", BuildWanted: "b-1",
+		},
 		Health: &evidence.Health{Status: 204, At: start.Add(3 * time.Second)},
 		Snapshot: &evidence.Snapshot{
 			Received: start.Add(5 * time.Second), MemTotal: guestMemory, PageSize: guestPage,
-			Boot:   evidence.Boot{UptimeSeconds: 4},
+			Boot: evidence.Boot{ID: "8efc0bd1-ef78-449a-aea3-71c12ebae88f", UptimeSeconds: 4, BootTime: start},
+			InitProgram: &evidence.Program{Path: "/sbin/init", SHA256: "9db7fe34", Steps: []evidence.Step{
+				{Kind: evidence.StepMount, Line: 11, Target: "/sys/fs/cgroup"},
+				{Kind: evidence.StepEnable, Line: 12, Target: "/sys/fs/cgroup/cgroup.subtree_control", Words: []string{"+cpu", "+memory", "+io", "+pids"}},
+				{Kind: evidence.StepEnvd, Line: 18, Target: "/usr/bin/envd"},
+			}},
 			Init:   evidence.Process{PID: 1, Stderr: "/dev/ttyS0"},
 			Mounts: []string{"25 22 0:23 / /sys/fs/cgroup rw,relatime - cgroup2 none rw"},
 			Envd: &evidence.Envd{
 				Version: version, CgroupRoot: "/sys/fs/cgroup",
-				Process: evidence.Process{PID: 50, Stderr: "/dev/ttyS0", Cgroup: "0::/\n"},
+				Process: evidence.Process{
+					PID: 50, Stderr: "/dev/ttyS0", Cgroup: "0::/\n", StartTicks: 200, CgroupFDs: []string{"/sys/fs/cgroup/user"},
+				},
 			},
 			Root: evidence.Group{Path: "/sys/fs/cgroup", Exists: true, FSMagic: evidence.CGroup2Magic, Files: map[string]evidence.File{
 				"cgroup.controllers":     {Text: "cpuset cpu io memory hugetlb pids rdma\n"},
@@ -71,9 +85,60 @@ func healthy(version string) *evidence.Sandbox {
 		},
 		Log: &evidence.Log{
 			Coverage: []evidence.Coverage{{Source: "orchestrator.stdout.0", From: 0, To: 4096}}, OwnRecords: 9, Settled: true,
-			Findings: []evidence.Finding{{Rule: "BT001", Class: evidence.FindingControl, Confidence: evidence.ByField}},
+			Findings: []evidence.Finding{{Rule: "BT001", Class: evidence.FindingControl, Confidence: evidence.ByField, Time: start.Add(time.Second)}},
 		},
 	}
+	if p, err := Generations(version, ""); err == nil {
+		for name, g := range s.Snapshot.Groups {
+			for _, f := range settable {
+				if _, some, _ := (promise{generations: p}).wants(name, f.file); !some {
+					g.Files[f.file] = evidence.File{Text: f.fallback + "\n", Inode: g.Files[f.file].Inode}
+				}
+			}
+		}
+	}
+	s.Later = copyOf(s.Snapshot)
+	s.Later.Boot.UptimeSeconds = 34
+	return s
+}
+
+// copyOf copies through JSON, as evidence travels.
+func copyOf[T any](v *T) *T {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	c := new(T)
+	if err := json.Unmarshal(data, c); err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// underUnit is the same sandbox with systemd and E2B's own unit.
+func underUnit(version string) *evidence.Sandbox {
+	s := healthy(version)
+	for _, snapshot := range []*evidence.Snapshot{s.Snapshot, s.Later} {
+		oom, nice := -1000, -20
+		snapshot.InitProgram = &evidence.Program{Path: "/usr/lib/systemd/systemd", SHA256: "5d5d5d5d"}
+		e := snapshot.Envd
+		e.Process.Cgroup, e.Process.OOMScoreAdj, e.Process.Nice = "0::/system.slice/envd.service\n", &oom, &nice
+		e.Process.Stderr, snapshot.Init.Stderr = "socket:[11017]", "/dev/null"
+		e.Journal = &evidence.Journal{Control: "Started envd.service - envd."}
+		e.Unit = &evidence.Unit{Name: "envd.service", Files: []string{"/etc/systemd/system/envd.service"}, Settings: map[string]string{
+			"CPUWeight": "1000", "MemoryMin": "50M", "MemoryLow": "100M", "OOMScoreAdjust": "-1000", "Nice": "-20", "IOWeight": "10000", "Delegate": "yes",
+		}}
+		e.Group = &evidence.Group{Path: "/sys/fs/cgroup/system.slice/envd.service", Exists: true, FSMagic: evidence.CGroup2Magic, Files: map[string]evidence.File{
+			"cpu.weight": {Text: "1000\n"}, "memory.min": {Text: "52428800\n"}, "memory.low": {Text: "104857600\n"}, "io.weight": {Text: "default 10000\n"},
+		}}
+	}
+	return s
+}
+
+// judgeable tells whether a file holds every piece that a requirement is judged
+// by.
+func judgeable(r Requirement, s *evidence.Sandbox) bool {
+	return !slices.ContainsFunc(slices.Concat(r.Needs, r.Helps), func(p evidence.Piece) bool { return !present(s, p) })
 }
 
 // unpatched is the same sandbox from a template whose init enables nothing.
@@ -97,10 +162,15 @@ func results(s *evidence.Sandbox) map[ID]Outcome {
 }
 
 func TestHealthySandboxHoldsEverything(t *testing.T) {
-	for _, version := range []string{"0.4.3", "0.5.6", "0.5.10", "0.5.25", "0.6.13"} {
-		for id, o := range results(healthy(version)) {
-			if !o.Result.Green() {
-				t.Errorf("envd %s: %s is %s: %s", version, id, o.Result, o.Reason)
+	for _, version := range []string{"0.4.3", "0.5.6", "0.5.10", "0.5.24", "0.5.25", "0.6.13"} {
+		for name, s := range map[string]*evidence.Sandbox{"shell": healthy(version), "systemd": underUnit(version)} {
+			for _, r := range All() {
+				if !judgeable(r, s) {
+					continue
+				}
+				if o := r.Judge(s); !o.Result.Green() {
+					t.Errorf("envd %s, %s: %s is %s: %s", version, name, r.ID, o.Result, o.Reason)
+				}
 			}
 		}
 	}
@@ -275,6 +345,89 @@ func TestOneThingWrong(t *testing.T) {
 			s.Snapshot.Groups["user"] = g
 		}, CreateGroups, Unproven},
 		{"resumed", func(s *evidence.Sandbox) { s.Snapshot.Boot.UptimeSeconds = 86400 }, LogNoFailure, NotApplicable},
+		{"another template", func(s *evidence.Sandbox) { s.API.Alias = "someone-elses" }, ImageTemplate, Infra},
+		{"the whole form of a name", func(s *evidence.Sandbox) { s.Template, s.API.Alias = "team/base:v2", "team/base" }, ImageTemplate, Pass},
+		{"no alias told", func(s *evidence.Sandbox) { s.API.Alias = "" }, ImageTemplate, NotApplicable},
+		{"another build", func(s *evidence.Sandbox) { s.API.BuildID = "b-2" }, ImageBuild, Fail},
+		{"build not told", func(s *evidence.Sandbox) { s.API.BuildID = "" }, ImageBuild, Unproven},
+		{"no build asked for", func(s *evidence.Sandbox) { s.API.BuildWanted = "" }, ImageBuild, NotApplicable},
+		{"patched, and resumed from before it", func(s *evidence.Sandbox) {
+			*s = *unpatched("0.6.13")
+			s.Snapshot.Boot.UptimeSeconds = 86400
+		}, ImageInForce, Fail},
+		{"patched, and resumed from after it", func(s *evidence.Sandbox) { s.Snapshot.Boot.UptimeSeconds = 86400 }, ImageInForce, Pass},
+		{"not patched, and resumed", func(s *evidence.Sandbox) {
+			*s = *unpatched("0.6.13")
+			s.Snapshot.Boot.UptimeSeconds, s.Snapshot.InitProgram.Steps = 86400, nil
+		}, ImageInForce, NotApplicable},
+		{"init not read", func(s *evidence.Sandbox) { s.Snapshot.InitProgram = nil }, BootIdentity, Unproven},
+		{"enabled after envd had started", enabledLate, EnableOrder, Fail},
+		{"enabled after the cgroups, and envd started again", func(s *evidence.Sandbox) {
+			values := copyOf(s.Snapshot)
+			enabledLate(s)
+			for name, g := range s.Snapshot.Groups {
+				for f, v := range g.Files {
+					v.Text = values.Groups[name].Files[f].Text
+					g.Files[f] = v
+				}
+			}
+		}, EnableOrder, Pass},
+		{"inodes not read", func(s *evidence.Sandbox) {
+			g := s.Snapshot.Groups["user"]
+			g.Inode = 0
+			s.Snapshot.Groups["user"] = g
+		}, EnableOrder, Unproven},
+		{"a limit that envd does not set", set("user", "cpu.max", "10000 100000"), ValueUnset, Fail},
+		{"a limit that envd does not set in that group", set("socats", "memory.max", "1048576"), ValueUnset, Fail},
+		{"no command started", func(s *evidence.Sandbox) {
+			s.Placement.Command = &evidence.Placed{Error: "fork/exec /bin/sh: device or resource busy"}
+		}, CreateStarts, Fail},
+		{"no command, and nobody says why", func(s *evidence.Sandbox) {
+			s.Placement.Command = &evidence.Placed{Error: "no answer within 30 s"}
+		}, CreateStarts, Unproven},
+		{"switched off on purpose", func(s *evidence.Sandbox) {
+			s.Snapshot.Envd.Process.Cmdline = []string{"envd", "--no-cgroups"}
+			s.Snapshot.Groups["user"] = evidence.Group{Path: "/sys/fs/cgroup/user"}
+		}, CreateGroups, Fail},
+		{"grandchild moved out", func(s *evidence.Sandbox) {
+			s.Placement.Grandchild.Process.Cgroup = "0::/system.slice/docker.service\n"
+		}, PlaceGrandchild, Fail},
+		{"removed later", func(s *evidence.Sandbox) { s.Later.Groups["ptys"] = evidence.Group{Path: "/sys/fs/cgroup/ptys"} }, KeepGroups, Fail},
+		{"made anew later", func(s *evidence.Sandbox) {
+			g := s.Later.Groups["ptys"]
+			g.Inode += 1000
+			s.Later.Groups["ptys"] = g
+		}, KeepGroups, Fail},
+		{"frozen later", func(s *evidence.Sandbox) {
+			s.Later.Groups["ptys"].Files["cgroup.freeze"] = evidence.File{Text: "1\n"}
+		}, KeepGroups, Fail},
+		{"booted again", func(s *evidence.Sandbox) { s.Later.Boot.ID = "another" }, KeepGroups, Fail},
+		{"disabled later", func(s *evidence.Sandbox) {
+			s.Later.Root.Files["cgroup.subtree_control"] = evidence.File{Text: "memory pids\n"}
+		}, KeepControllers, Fail},
+		{"reset later", func(s *evidence.Sandbox) {
+			s.Later.Groups["user"].Files["memory.max"] = evidence.File{Text: "max\n"}
+		}, KeepValues, Fail},
+		{"wrong from the beginning is not reset later", func(s *evidence.Sandbox) {
+			for _, snapshot := range []*evidence.Snapshot{s.Snapshot, s.Later} {
+				snapshot.Groups["user"].Files["memory.max"] = evidence.File{Text: "max\n"}
+			}
+		}, KeepValues, Pass},
+		{"not read later", func(s *evidence.Sandbox) {
+			s.Later.Groups["user"].Files["memory.max"] = evidence.File{Errno: "EIO"}
+		}, KeepValues, Unproven},
+		{"envd was started again", func(s *evidence.Sandbox) { s.Later.Envd.Process.StartTicks = 900 }, ProtectSurvives, Fail},
+		{"a shell init promises no protection", func(*evidence.Sandbox) {}, ProtectCPUWeight, NotApplicable},
+		{"no IO weight, no core failure", withoutIO, LogNoFailure, Pass},
+		{"no IO weight", withoutIO, LogNoIOLoss, Fail},
+		{"the log complains of a guest that is right", finding(evidence.FindingFailure, evidence.ByField, "CG002"), LogAgrees, Fail},
+		{"the log is clean about a guest that is wrong", set("user", "cpu.weight", "100"), LogAgrees, Fail},
+		{"the log cannot speak", func(s *evidence.Sandbox) { s.Snapshot.Envd.Process.Stderr = "/dev/null" }, LogAgrees, NotApplicable},
+		{"the line of an envd that was ended", formerEnvd, LogNoFallback, Pass},
+		{"the line of an envd that was ended, in a guest that is wrong", func(s *evidence.Sandbox) {
+			formerEnvd(s)
+			s.Snapshot.Groups["user"].Files["cpu.weight"] = evidence.File{Text: "100\n", Inode: 130}
+		}, LogNoFallback, Fail},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := healthy("0.6.13")
@@ -293,6 +446,307 @@ func TestOneThingWrong(t *testing.T) {
 	}
 }
 
+// enabledLate is a guest whose controllers came after envd had made its
+// cgroups: the files are there, newer than the cgroups, at their defaults.
+func enabledLate(s *evidence.Sandbox) {
+	next := uint64(200)
+	for _, name := range []string{"ptys", "socats", "user"} {
+		for _, f := range settable {
+			s.Snapshot.Groups[name].Files[f.file] = evidence.File{Text: f.fallback + "\n", Inode: next}
+			next++
+		}
+	}
+}
+
+// withoutIO is a guest in which io is not enabled, and whose envd said so.
+func withoutIO(s *evidence.Sandbox) {
+	s.Snapshot.Root.Files["cgroup.subtree_control"] = evidence.File{Text: "cpu memory\n"}
+	s.Log.Findings = append(s.Log.Findings, evidence.Finding{
+		Rule: skipRule, Property: "io.weight", Class: evidence.FindingFailure, Confidence: evidence.ByField,
+	})
+}
+
+// formerEnvd is a guest in which envd was started twice: the first one fell
+// back, the second one, 20 s later, set everything up.
+func formerEnvd(s *evidence.Sandbox) {
+	s.Snapshot.Received = s.API.Requested.Add(30 * time.Second)
+	s.Snapshot.Boot.UptimeSeconds, s.Snapshot.Envd.Process.StartTicks = 29, 2500
+	s.Log.Findings = append(s.Log.Findings, evidence.Finding{
+		Rule: FallbackRule, Class: evidence.FindingFailure, Confidence: evidence.ByField, Time: s.API.Requested.Add(5 * time.Second),
+	})
+}
+
+func journalSays(line string) func(*evidence.Sandbox) {
+	return func(s *evidence.Sandbox) { s.Snapshot.Envd.Journal.Lines = []string{line} }
+}
+
+// The same under systemd, where the unit promises envd its own protection.
+func TestOneThingWrongUnderSystemd(t *testing.T) {
+	own := func(file, text string) func(*evidence.Sandbox) {
+		return func(s *evidence.Sandbox) { s.Snapshot.Envd.Group.Files[file] = evidence.File{Text: text + "\n"} }
+	}
+	for _, test := range []struct {
+		name string
+		harm func(*evidence.Sandbox)
+		id   ID
+		want Result
+	}{
+		{"weight not in force", own("cpu.weight", "100"), ProtectCPUWeight, Fail},
+		{"memory not in force", own("memory.min", "0"), ProtectMemoryMin, Fail},
+		{"memory half in force", own("memory.low", "52428800"), ProtectMemoryLow, Fail},
+		{"own cgroup not read", func(s *evidence.Sandbox) { s.Snapshot.Envd.Group = nil }, ProtectMemoryLow, Unproven},
+		{"the killer may take it", func(s *evidence.Sandbox) { *s.Snapshot.Envd.Process.OOMScoreAdj = 0 }, ProtectOOMScore, Fail},
+		{"niceness not in force", func(s *evidence.Sandbox) { *s.Snapshot.Envd.Process.Nice = 0 }, ProtectNice, Fail},
+		{"niceness not read", func(s *evidence.Sandbox) { s.Snapshot.Envd.Process.Nice = nil }, ProtectNice, Unproven},
+		{"a setting of another kind", func(s *evidence.Sandbox) { s.Snapshot.Envd.Unit.Settings["MemoryMin"] = "10%" }, ProtectMemoryMin, Unproven},
+		{"a unit that promises less", func(s *evidence.Sandbox) { delete(s.Snapshot.Envd.Unit.Settings, "CPUWeight") }, ProtectCPUWeight, NotApplicable},
+		{"a unit that lacks what E2B's has", func(s *evidence.Sandbox) { delete(s.Snapshot.Envd.Unit.Settings, "CPUWeight") }, ProtectUnit, Fail},
+		{"the journal is clean", func(*evidence.Sandbox) {}, LogJournal, Pass},
+		{"the log leaves it to the journal", func(*evidence.Sandbox) {}, LogNoFailure, NotApplicable},
+		{"the journal, without any other log", func(s *evidence.Sandbox) { s.Log = nil }, LogNoFallback, NotApplicable},
+		{"resumed, and the journal is there", func(s *evidence.Sandbox) { s.Snapshot.Boot.UptimeSeconds = 86400 }, LogJournal, Pass},
+		{"the journal complains", journalSays("falling back to no-op cgroup manager"), LogJournal, Fail},
+		{"the journal complains of one limit", journalSays(`cgroup property "cpu.weight" unavailable at "/sys/fs/cgroup/user", skipping`), LogJournal, Fail},
+		{"the journal complains of an IO weight", journalSays(`cgroup property "io.weight" unavailable at "/sys/fs/cgroup/user", skipping`), LogJournal, Pass},
+		{"the journal complains of an IO weight, which is known", journalSays(`cgroup property "io.weight" unavailable at "/sys/fs/cgroup/user", skipping`), LogNoIOLoss, NotApplicable},
+		{"the journal complains of an IO weight that io would give", func(s *evidence.Sandbox) {
+			journalSays(`cgroup property "io.weight" unavailable at "/sys/fs/cgroup/user", skipping`)(s)
+			s.Snapshot.Root.Files["cgroup.subtree_control"] = evidence.File{Text: "cpu memory\n"}
+		}, LogNoIOLoss, Fail},
+		{"the journal keeps nothing", func(s *evidence.Sandbox) { s.Snapshot.Envd.Journal.Control = "" }, LogJournal, Unproven},
+		{"the journal cannot be read", func(s *evidence.Sandbox) { s.Snapshot.Envd.Journal.Error = "no journalctl" }, LogJournal, Unproven},
+		{"the journal complains of a guest that is right", journalSays("falling back to no-op cgroup manager"), LogAgrees, Fail},
+		{"the journal is clean about a guest that is wrong", func(s *evidence.Sandbox) {
+			s.Snapshot.Groups["user"].Files["cpu.weight"] = evidence.File{Text: "100\n", Inode: 130}
+		}, LogAgrees, Fail},
+		{"OpenRC promises the niceness", func(s *evidence.Sandbox) {
+			e, nice := s.Snapshot.Envd, 0
+			e.Unit, e.Parent, e.Process.Nice = nil, &evidence.Process{Exe: "/sbin/supervise-daemon"}, &nice
+		}, ProtectNice, Fail},
+		{"OpenRC promises no weight", func(s *evidence.Sandbox) {
+			s.Snapshot.Envd.Unit, s.Snapshot.Envd.Parent = nil, &evidence.Process{Exe: "/sbin/supervise-daemon"}
+		}, ProtectCPUWeight, NotApplicable},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := underUnit("0.6.13")
+			test.harm(s)
+			if o := results(s)[test.id]; o.Result != test.want || o.Reason == "" {
+				t.Errorf("%s is %s (%s), want %s", test.id, o.Result, o.Reason, test.want)
+			}
+		})
+	}
+}
+
+// The first stage that broke gives the true reason, from what the guest's own
+// init and kernel show.
+func TestReasons(t *testing.T) {
+	steps := func(steps ...evidence.Step) func(*evidence.Sandbox) {
+		return func(s *evidence.Sandbox) { s.Snapshot.InitProgram.Steps = steps }
+	}
+	enable := func(line int, target string, words ...string) evidence.Step {
+		return evidence.Step{Kind: evidence.StepEnable, Line: line, Target: target, Words: words}
+	}
+	const root = "/sys/fs/cgroup/cgroup.subtree_control"
+	offered := func(text string) func(*evidence.Sandbox) {
+		return func(s *evidence.Sandbox) {
+			s.Snapshot.Root.Files["cgroup.controllers"] = evidence.File{Text: text + "\n"}
+		}
+	}
+	for _, test := range []struct {
+		name string
+		harm func(*evidence.Sandbox)
+		id   ID
+		want string
+	}{
+		{"no line", steps(), EnableCPU, "the template's init never enabled it"},
+		{"a typo", steps(enable(12, root, "+cpu", "+memroy")), EnableCPU, "in line 12 in one write with memroy"},
+		{"one that is not offered", steps(enable(12, root, "+cpu", "+memory", "+misc")), EnableMemory, "in one write with misc"},
+		{"before the mount", steps(enable(9, root, "+cpu"), evidence.Step{Kind: evidence.StepMount, Line: 11}), EnableCPU, "before it mounts cgroup2 in line 11"},
+		{"another controller", steps(enable(12, root, "+memory")), EnableCPU, "enables only +memory, in line 12"},
+		{"too deep", steps(enable(12, "/sys/fs/cgroup/user/cgroup.subtree_control", "+cpu")), EnableCPU, "only below /sys/fs/cgroup/user (line 12), one level too deep"},
+		{"in a loop", steps(enable(12, "$root/cgroup.subtree_control", "+$c")), EnableCPU, "in line 12, and the write failed, was never reached, or was undone"},
+		{"in another script", func(s *evidence.Sandbox) {
+			s.Snapshot.InitProgram.Steps = nil
+			s.Snapshot.Bystanders = []evidence.Program{{Path: "/etc/rc.local"}}
+		}, EnableCPU, "stands in /etc/rc.local and never took effect: PID 1 runs /sbin/init"},
+		{"a unit that asks for nothing", func(s *evidence.Sandbox) {
+			s.Snapshot.InitProgram.Steps = nil
+			s.Snapshot.Envd.Unit = &evidence.Unit{Name: "envd.service"}
+		}, EnableCPU, "nothing asked systemd for it: the unit envd.service"},
+		{"real-time processes", func(s *evidence.Sandbox) {
+			s.Snapshot.Kernel.Config = map[string]string{"CONFIG_RT_GROUP_SCHED": "y"}
+			s.Snapshot.RealTime = []evidence.Process{{PID: 77, Comm: "rtkit", Cgroup: "0::/system.slice\n"}}
+		}, EnableCPU, "rtkit (PID 77) in /system.slice"},
+		{"disabled on the command line", func(s *evidence.Sandbox) {
+			offered("cpu io")(s)
+			s.Snapshot.Kernel.Cmdline = "quiet cgroup_disable=memory"
+		}, OfferMemory, "its command line has cgroup_disable=memory"},
+		{"bound to version 1", func(s *evidence.Sandbox) {
+			offered("cpu io")(s)
+			s.Snapshot.Mounts = append(s.Snapshot.Mounts, "26 25 0:24 / /mnt/v1 rw - cgroup none rw,memory")
+		}, OfferMemory, "cgroup version 1 has it, mounted at /mnt/v1"},
+		{"not in the kernel", func(s *evidence.Sandbox) {
+			offered("cpu io")(s)
+			s.Snapshot.Kernel.Config = map[string]string{}
+		}, OfferMemory, "built without CONFIG_MEMCG"},
+		{"mounted over", func(s *evidence.Sandbox) { s.Snapshot.Root.FSMagic = 0x62656572 }, MountCgroup2, "/sbin/init mounts it in line 11, and the mount failed"},
+		{"never mounted", func(s *evidence.Sandbox) {
+			s.Snapshot.Root.FSMagic = 0x62656572
+			steps(enable(12, root, "+cpu"))(s)
+		}, MountCgroup2, "/sbin/init never mounts it"},
+		{"version 1", func(s *evidence.Sandbox) {
+			s.Snapshot.Root.FSMagic = 0x01021994
+			s.Snapshot.Mounts = append(s.Snapshot.Mounts, "26 25 0:24 / /sys/fs/cgroup/memory rw - cgroup none rw,memory")
+		}, MountCgroup2, "the guest uses cgroup version 1, mounted at /sys/fs/cgroup/memory"},
+		{"every start says EBADF", func(s *evidence.Sandbox) {
+			s.Snapshot = nil
+			s.Problems = []evidence.Problem{{Piece: evidence.PieceSnapshot, Kind: evidence.ProblemGuest, Call: "run the probe", Error: "fork/exec /bin/sh: bad file descriptor"}}
+		}, MountCgroup2, "directories that are no cgroups"},
+		{"no nice", func(s *evidence.Sandbox) {
+			s.Snapshot, s.Placement.Command = nil, &evidence.Placed{Error: "the probe's placement ended with exited (exit code 127)"}
+		}, CreateStarts, "/usr/bin/nice"},
+		{"no shell", func(s *evidence.Sandbox) {
+			s.Placement.Command = &evidence.Placed{Error: "the probe's placement ended with exited (exit code 127)"}
+		}, CreateStarts, "envd 0.6.13 needs neither nice nor ionice"},
+		{"values in the wrong groups", func(s *evidence.Sandbox) {
+			s.Snapshot.Groups["user"].Files["cpu.weight"] = evidence.File{Text: "200\n"}
+		}, ValueUserCPUWeight, "it is the value of ptys"},
+		{"for show only", func(s *evidence.Sandbox) {
+			s.Placement.Command.Process.Cgroup, s.Snapshot.Envd.Process.CgroupFDs = "0::/\n", nil
+		}, PlaceCommand, "right files, processes elsewhere"},
+		{"disabled and enabled again", func(s *evidence.Sandbox) {
+			s.Later.Groups["user"].Files["cpu.weight"] = evidence.File{Text: "100\n", Inode: 900}
+		}, KeepValues, "the file is a new one, so its controller was disabled and enabled again"},
+		{"envd first", func(s *evidence.Sandbox) {
+			enabledLate(s)
+			steps(evidence.Step{Kind: evidence.StepEnvd, Line: 12}, enable(14, root, "+cpu"))(s)
+		}, EnableOrder, "starts envd in line 12 and enables controllers in line 14"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := healthy("0.6.13")
+			if strings.HasPrefix(string(test.id), "enable.") {
+				s = unpatched("0.6.13")
+			}
+			if test.id == EnableOrder {
+				s = healthy("0.6.13")
+			}
+			test.harm(s)
+			if o := results(s)[test.id]; o.Result != Fail || !strings.Contains(o.Reason, test.want) {
+				t.Errorf("%s is %s (%s), want a failure that says %q", test.id, o.Result, o.Reason, test.want)
+			}
+		})
+	}
+}
+
+// Values that are right are compared with what the experiments saw of them.
+func TestRightValuesAct(t *testing.T) {
+	burn := func(seconds float64) *evidence.Burn { return &evidence.Burn{From: 10, To: 13, CPUSeconds: seconds} }
+	events := func(n int) evidence.File {
+		return evidence.File{Text: "low 0\nhigh 0\nmax " + strconv.Itoa(n) + "\noom 0\noom_kill 0\n"}
+	}
+	hog := func(before, after int, ended string, allocated uint64) func(*evidence.Sandbox) {
+		return func(s *evidence.Sandbox) {
+			s.Memory = &evidence.MemoryExperiment{Report: &evidence.HogReport{
+				Wanted: guestMemory, Allocated: allocated, Ended: ended, Before: events(before), After: events(after),
+			}}
+		}
+	}
+	for _, test := range []struct {
+		name string
+		harm func(*evidence.Sandbox)
+		want Result
+	}{
+		{"nothing was tried", func(*evidence.Sandbox) {}, NotApplicable},
+		{"shares as the weights", func(s *evidence.Sandbox) { s.CPU = &evidence.CPUExperiment{Command: burn(0.6), PTY: burn(2.4)} }, Pass},
+		{"equal shares", func(s *evidence.Sandbox) { s.CPU = &evidence.CPUExperiment{Command: burn(1.5), PTY: burn(1.5)} }, Fail},
+		{"equal shares of wrong weights", func(s *evidence.Sandbox) {
+			s.CPU = &evidence.CPUExperiment{Command: burn(1.5), PTY: burn(1.5)}
+			s.Snapshot.Groups["user"].Files["cpu.weight"] = evidence.File{Text: "100\n"}
+		}, NotApplicable},
+		{"no time burnt", func(s *evidence.Sandbox) { s.CPU = &evidence.CPUExperiment{Command: burn(0), PTY: burn(0)} }, NotApplicable},
+		{"stopped at the limit", hog(0, 7, "killed", guestMemory/2), Pass},
+		{"more than the limit, and nobody counted", hog(0, 0, "all allocated", guestMemory), Fail},
+		{"killed, and nobody counted in the group", hog(3, 3, "killed", guestMemory/2), Fail},
+		{"stopped early", hog(0, 0, "deadline", guestMemory/4), NotApplicable},
+	} {
+		s := healthy("0.6.13")
+		test.harm(s)
+		if o := results(s)[BiteAgrees]; o.Result != test.want {
+			t.Errorf("%s: %s (%s), want %s", test.name, o.Result, o.Reason, test.want)
+		}
+	}
+}
+
+// A commit decides where the version does not; one that is not listed leaves
+// both open.
+func TestAmbiguousVersions(t *testing.T) {
+	for _, test := range []struct {
+		version, commit string
+		change          Change
+		want            presence
+	}{
+		{"0.5.3", "", changeWrapper, absent},
+		{"0.5.4", "", changeWrapper, there},
+		{"0.5.24", "", changeIONice, open},
+		{"0.5.24", "f4bd1b24b0123456789", changeIONice, there},
+		{"0.5.24", "f4bd1b2", changeIONice, there},
+		{"0.5.24", "f4b", changeIONice, open},
+		{"0.6.1", "90cc12e13", changeNoCgroups, absent},
+		{"0.6.1", "e10814cec", changeNoCgroups, there},
+		{"0.6.3", "", changeFreeze, open},
+		{"0.6.12", "47a7cc8f3", changeLookPath, absent},
+		{"0.6.12", "1abece199", changeLookPath, there},
+		{"0.6.13", "6400d78c0", changeFreezeWaits, absent},
+		{"0.6.13", "f06e9bc1e", changeFreezeWaits, there},
+	} {
+		v, err := parseVersion(test.version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := test.change.Since.in(v, test.commit); got != test.want {
+			t.Errorf("envd %s at %q: %s: %d, want %d", test.version, test.commit, test.change.What, got, test.want)
+		}
+	}
+	s := healthy("0.5.24")
+	if o := results(s)[BootEnvdKnown]; !strings.Contains(o.Reason, "so both are accepted") {
+		t.Errorf("the ambiguity is not said: %s", o.Reason)
+	}
+	s.Snapshot.Envd.Commit = "stand-in f4bd1b24b"
+	if got := GenerationName(s); got != "C" {
+		t.Errorf("the commit makes it %q, want C", got)
+	}
+}
+
+// An envd that the table does not know is described as the row that it would
+// be.
+func TestUnknownEnvdIsLearnt(t *testing.T) {
+	s := healthy("0.6.13")
+	s.Snapshot.Envd.Version = "0.7.0"
+	s.Snapshot.Groups["agents"] = evidence.Group{Path: "/sys/fs/cgroup/agents", Exists: true, Files: map[string]evidence.File{"cpu.weight": {Text: "25\n"}}}
+	o := results(s)[BootEnvdKnown]
+	for _, want := range []string{
+		"envd 0.7.0", `{"user", "cpu.weight", weight(50)},`, `{"user", "memory.max", limit},`, `{"socats", "memory.min", mebi(5)},`,
+		`{"user", "io.weight", weight(10)},`, `{"agents", "cpu.weight", weight(25)},`,
+	} {
+		if !strings.Contains(o.Read, want) {
+			t.Errorf("%q is missing in what was learnt:\n%s", want, o.Read)
+		}
+	}
+	if o.Result != Unproven || strings.Contains(o.Read, "pids.max") {
+		t.Errorf("%s, and what is at its default is no promise:\n%s", o.Result, o.Read)
+	}
+}
+
+// The API's word about the version is noted and not believed.
+func TestTheRunningVersionCounts(t *testing.T) {
+	s := healthy("0.4.3")
+	s.API.EnvdVersion = "0.2.0"
+	o := results(s)[BootEnvdKnown]
+	if o.Result != Pass || !strings.Contains(o.Advice, "the API says envd 0.2.0") {
+		t.Errorf("%+v", o)
+	}
+}
+
 // Absent evidence is never a pass: whatever piece is taken away, whatever
 // needed it stops being green.
 func TestAbsentEvidenceIsNeverGreen(t *testing.T) {
@@ -301,9 +755,13 @@ func TestAbsentEvidenceIsNeverGreen(t *testing.T) {
 		evidence.PieceHealth:    func(s *evidence.Sandbox) { s.Health = nil },
 		evidence.PieceSnapshot:  func(s *evidence.Sandbox) { s.Snapshot = nil },
 		evidence.PiecePlacement: func(s *evidence.Sandbox) { s.Placement = nil },
+		evidence.PieceLater:     func(s *evidence.Sandbox) { s.Later = nil },
 		evidence.PieceLog:       func(s *evidence.Sandbox) { s.Log = nil },
 	}
 	for _, piece := range evidence.Pieces() {
+		if !present(healthy("0.6.13"), piece) {
+			continue // there is no recorded evidence of it yet
+		}
 		for _, kind := range []evidence.ProblemKind{"", evidence.ProblemGuest, evidence.ProblemInfra} {
 			s := healthy("0.6.13")
 			drop[piece](s)
@@ -387,21 +845,30 @@ func TestProfilesDecide(t *testing.T) {
 func TestRecordedEvidence(t *testing.T) {
 	for name, want := range map[string]map[ID]Result{
 		"base": {
-			MountCgroup2: Pass, EnableCPU: Pass, ValueUserMemoryMax: Pass, ValueUserIOWeight: Inert, PlaceForwarder: Pass, LogNoFailure: Pass, LogNoFallback: Pass,
+			ImageTemplate: Pass, ImageInForce: Pass, BootIdentity: Pass, MountCgroup2: Pass, EnableCPU: Pass, EnableOrder: Pass, CreateStarts: Pass,
+			ValueUserMemoryMax: Pass, ValueUserIOWeight: Inert, ValueUnset: Pass, PlaceForwarder: Pass, ProtectCPUWeight: NotApplicable,
+			LogNoFailure: Pass, LogNoFallback: Pass, LogAgrees: Pass,
 		},
 		"base-unpatched": {
-			MountCgroup2: Pass, OfferCPU: Pass, EnableCPU: Fail, ValueUserMemoryMax: Fail, PlaceCommand: Pass, LogNoFailure: Fail, LogNoFallback: Pass,
+			ImageInForce: NotApplicable, MountCgroup2: Pass, OfferCPU: Pass, EnableCPU: Fail, EnableOrder: NotApplicable, ValueUserMemoryMax: Fail,
+			PlaceCommand: Pass, LogNoFailure: Fail, LogNoFallback: Pass, LogNoIOLoss: Fail, LogAgrees: Pass,
+		},
+		"enabled-late": {
+			EnableCPU: Pass, EnableMemory: Pass, EnableOrder: Fail, ValueUserCPUWeight: Fail, PlaceCommand: Pass, LogNoFailure: Fail,
+		},
+		// One level too deep: nothing starts, so nothing else is seen.
+		"enabled-too-deep": {
+			BootEnvdAnswers: Pass, CreateStarts: Fail, MountCgroup2: Unproven, PlaceCommand: Unproven, LogNoFailure: Unproven,
+		},
+		// A tmpfs under an envd that does not notice: nothing starts either.
+		"tmpfs-a": {BootEnvdAnswers: Pass, MountCgroup2: Fail, CreateStarts: Fail, LogNoFallback: Unproven},
+		"debian-systemd": {
+			BootIdentity: Pass, EnableCPU: Pass, EnableOrder: Pass, ValueUserMemoryMax: Pass, PlaceCommand: Pass, PlaceGrandchild: Pass,
+			ProtectCPUWeight: Pass, ProtectMemoryMin: Pass, ProtectMemoryLow: Pass, ProtectIOWeight: Pass, ProtectOOMScore: Pass, ProtectNice: Pass,
+			ProtectUnit: Pass,
 		},
 	} {
-		data, err := os.ReadFile(filepath.Join("testdata", name+".json"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := &evidence.Sandbox{}
-		if err := json.Unmarshal(data, s); err != nil {
-			t.Fatal(err)
-		}
-		got := results(s)
+		got := results(recorded(t, filepath.Join("testdata", name+".json")))
 		for id, result := range want {
 			if got[id].Result != result {
 				t.Errorf("%s: %s is %s (%s), want %s", name, id, got[id].Result, got[id].Reason, result)

@@ -26,6 +26,7 @@ const (
 	ValueSocatsMemoryMin ID = "value.socats.memory-min"
 	ValueSocatsMemoryLow ID = "value.socats.memory-low"
 	ValueSocatsIOWeight  ID = "value.socats.io-weight"
+	ValueUnset           ID = "value.unset"
 )
 
 func valueRequirements() []Requirement {
@@ -42,6 +43,16 @@ func valueRequirements() []Requirement {
 		value(ValueSocatsMemoryMin, "socats", "memory.min", LevelCore, whyProtect),
 		value(ValueSocatsMemoryLow, "socats", "memory.low", LevelCore, whyProtect),
 		value(ValueSocatsIOWeight, "socats", "io.weight", LevelExtended, whyIO),
+		{
+			ID: ValueUnset, Title: "what envd does not set is at the kernel's default", Stage: StageValue, Level: LevelExtended,
+			Why: "A limit that somebody else set can be too tight: commands are slowed or killed long before the limits that envd sets, " +
+				"and the template gets the blame.",
+			Next:      "find what writes into envd's cgroups, such as another line of the init, and take it out unless it is meant",
+			Reference: "Linux Documentation/admin-guide/cgroup-v2.rst, defaults of the interface files",
+			Needs:     []evidence.Piece{evidence.PieceSnapshot},
+			Inputs:    []string{"snapshot/envd/version", "snapshot/groups/user", "snapshot/groups/ptys", "snapshot/groups/socats"},
+			judge:     judgeUnset,
+		},
 	}
 }
 
@@ -54,6 +65,14 @@ const (
 )
 
 func value(id ID, group, property string, level Level, why string) Requirement {
+	where := "snapshot/groups/" + group
+	inputs := []string{"snapshot/envd/version", "snapshot/root/fsMagic", where, where + "/exists", where + "/fsMagic", where + "/files/" + property}
+	switch property {
+	case "memory.high", "memory.max":
+		inputs = append(inputs, "snapshot/memTotal", "snapshot/pageSize")
+	case "io.weight":
+		inputs = append(inputs, "snapshot/root/files/io.cost.qos")
+	}
 	return Requirement{
 		ID: id, Title: fmt.Sprintf("%s of %s is exactly what envd sets", property, group), Stage: StageValue, Level: level,
 		Why: why,
@@ -61,6 +80,7 @@ func value(id ID, group, property string, level Level, why string) Requirement {
 			"an init that makes the cgroups itself, or controllers enabled after envd had started",
 		Reference: "e2b-dev/infra c7180fe2c, baeb9772d, f4bd1b24b: packages/envd/main.go, createCgroupManager",
 		Needs:     []evidence.Piece{evidence.PieceSnapshot},
+		Inputs:    inputs,
 		judge:     func(c *subject) Outcome { return judgeValue(c, group, property) },
 	}
 }
@@ -115,7 +135,60 @@ func judgeValue(c *subject, groupName, property string) Outcome {
 	if !all {
 		return notApplicable("%s reads %s: envd %s may or may not set it, its version string does not tell", where, shown, c.Snapshot.Envd.Version)
 	}
-	return fail(read, wanted, "%s reads %s, and envd %s sets %s", where, shown, c.Snapshot.Envd.Version, wanted)
+	o := fail(read, wanted, "%s reads %s, and envd %s sets %s", where, shown, c.Snapshot.Envd.Version, wanted)
+	if other := ownerOf(c, groupName, property, got); other != "" {
+		o.Reason += "; it is the value of " + other + ", so the values stand in the wrong groups"
+	}
+	return o
+}
+
+// ownerOf names the group for which envd promises a value that another group
+// has.
+func ownerOf(c *subject, group, property string, got cgroup2.Value) string {
+	for _, p := range c.promise.sure() {
+		if p.Group != group && p.File == property && !got.Max && got.Number == p.Want.Value(c.Snapshot.MemTotal, c.Snapshot.PageSize) {
+			return p.Group
+		}
+	}
+	return ""
+}
+
+// judgeUnset looks at the files that no candidate generation sets. A file or a
+// group that does not exist has no value; that is for other requirements.
+func judgeUnset(c *subject) Outcome {
+	if c.promise.unknown != "" {
+		return unproven("what this envd promises is not known: %s", c.promise.unknown)
+	}
+	if c.promise.none() {
+		return notApplicable("envd %s makes no cgroups", c.Snapshot.Envd.Version)
+	}
+	var changed []string
+	for _, name := range groupNames() {
+		group, seen := c.Snapshot.Groups[name]
+		if !seen {
+			return unproven("the snapshot does not hold the cgroup %s", name)
+		}
+		if !group.Exists {
+			continue
+		}
+		for _, s := range settable {
+			f, where := file(group, s.file)
+			if _, some, _ := c.promise.wants(name, s.file); some || f.Errno == "ENOENT" {
+				continue
+			}
+			if f.Errno != "" {
+				return unproven("%s could not be read (%s)", where, f.Errno)
+			}
+			if text := strings.TrimSpace(f.Text); text != s.fallback {
+				changed = append(changed, fmt.Sprintf("%s %s, default %s", where, text, s.fallback))
+			}
+		}
+	}
+	wanted := "the kernel's defaults in what envd does not set"
+	if len(changed) > 0 {
+		return fail(strings.Join(changed, "; "), wanted, "envd %s does not set this, and somebody did: %s", c.Snapshot.Envd.Version, strings.Join(changed, "; "))
+	}
+	return pass("at their defaults in user, ptys and socats", wanted, "nothing else is set in envd's cgroups")
 }
 
 // judgeAbsent explains a missing interface file: the controller is not

@@ -43,7 +43,7 @@ type Verdict struct {
 	// where they were not seen.
 	Envd       string `json:"envd,omitempty"`
 	Generation string `json:"generation,omitempty"`
-	// Notes are failed requirements that do not decide.
+	// Notes are failed requirements that do not decide, and advice.
 	Notes []string `json:"notes,omitempty"`
 	// Stages holds the worst result of each stage that has outcomes.
 	Stages map[requirement.Stage]requirement.Result `json:"stages"`
@@ -63,9 +63,9 @@ type Input struct {
 	Generation string
 }
 
-// Of gives the verdict, by the first rule that matches: no cgroup support at
-// all, a failed core requirement, one that is unproven or was not executed,
-// else isolated.
+// Of gives the verdict, by the first rule that matches: another template than
+// the one asked for, no cgroup support at all, a failed core requirement, one
+// that is unproven or was not executed, else isolated.
 func Of(in Input) Verdict {
 	v := Verdict{
 		Template: in.Template, Target: in.Target, StandIn: in.StandIn, Envd: in.Envd, Generation: in.Generation,
@@ -74,6 +74,11 @@ func Of(in Input) Verdict {
 	byID := map[requirement.ID]requirement.Outcome{}
 	for _, o := range in.Outcomes {
 		byID[o.Requirement] = o
+	}
+	// What another template's sandbox shows, says nothing about this one.
+	if asked, seen := byID[requirement.ImageTemplate]; seen && asked.Result == requirement.Infra {
+		v.Infra = true
+		return v.because(Unproven, requirement.StageImage, asked, in.Reproduce)
 	}
 	if known, seen := byID[requirement.BootEnvdKnown]; seen && known.Result == requirement.NotApplicable {
 		known.Next = "give the template an envd of 0.4.3 or newer, by building it anew"
@@ -85,6 +90,9 @@ func Of(in Input) Verdict {
 	for _, r := range requirement.All() {
 		stageOf[r.ID] = r.Stage
 		o, seen := byID[r.ID]
+		if o.Advice != "" {
+			v.Notes = append(v.Notes, o.Advice)
+		}
 		if !r.Decides(in.Profile) {
 			if seen && o.Result == requirement.Fail {
 				v.Notes = append(v.Notes, fmt.Sprintf("%s: %s", r.ID, o.Reason))
@@ -139,14 +147,16 @@ func Of(in Input) Verdict {
 	return v
 }
 
-// untriedStage names a stage that a profile promises beyond core and that the
-// catalogue does not have: what nobody tried is not proven.
+// untriedStage names a stage that a profile promises beyond core and for which
+// the catalogue has no core requirement: what nobody tried is not proven.
 func untriedStage(profile config.Profile) (requirement.Stage, bool) {
 	if profile == config.ProfileCore {
 		return "", false
 	}
 	for _, stage := range []requirement.Stage{requirement.StageBite, requirement.StageLifecycle} {
-		if !slices.ContainsFunc(requirement.All(), func(r requirement.Requirement) bool { return r.Stage == stage }) {
+		if !slices.ContainsFunc(requirement.All(), func(r requirement.Requirement) bool {
+			return r.Stage == stage && r.Level == requirement.LevelCore
+		}) {
 			return stage, true
 		}
 	}

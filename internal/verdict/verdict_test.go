@@ -1,7 +1,6 @@
 package verdict
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -52,6 +51,14 @@ func TestVerdicts(t *testing.T) {
 		}, NotIsolated, requirement.StagePlace, ExitNotIsolated},
 		{"unproven", results{requirement.LogNoFailure: requirement.Unproven}, Unproven, requirement.StageLog, ExitUnproven},
 		{"infra", results{requirement.PlacePTY: requirement.Infra, requirement.BootEnvdKnown: requirement.Unproven}, Unproven, requirement.StagePlace, ExitInfra},
+		{"another template than the one asked for", results{
+			requirement.ImageTemplate: requirement.Infra, requirement.PlaceCommand: requirement.Fail,
+		}, Unproven, requirement.StageImage, ExitInfra},
+		{"envd's own protection is gone", results{requirement.ProtectCPUWeight: requirement.Fail}, Partial, requirement.StageProtect, ExitNotIsolated},
+		{"reset later", results{requirement.KeepValues: requirement.Fail}, Partial, requirement.StageKeep, ExitNotIsolated},
+		{"resumed from before the patch", results{
+			requirement.ImageInForce: requirement.Fail, requirement.EnableCPU: requirement.Fail, requirement.PlaceCommand: requirement.Fail,
+		}, NotIsolated, requirement.StageImage, ExitNotIsolated},
 		{"no cgroup support", results{
 			requirement.BootEnvdKnown: requirement.NotApplicable, requirement.CreateGroups: requirement.NotApplicable,
 		}, NotApplicable, requirement.StageCreate, ExitNotIsolated},
@@ -92,9 +99,12 @@ func TestMissingOutcomeIsUnproven(t *testing.T) {
 func TestProfilesPromiseNothingUntried(t *testing.T) {
 	for _, profile := range []config.Profile{config.ProfileGate, config.ProfileExtended} {
 		v := Of(Input{Profile: profile, Outcomes: outcomes(nil)})
-		tried := slices.ContainsFunc(requirement.All(), func(r requirement.Requirement) bool { return r.Stage == requirement.StageBite })
-		if (v.Word == Isolated) != tried {
-			t.Errorf("under %s all passes give %s (%s), and the limits are tried: %v", profile, v.Word, v.Reason, tried)
+		tried := map[requirement.Stage]bool{}
+		for _, r := range requirement.All() {
+			tried[r.Stage] = tried[r.Stage] || r.Level == requirement.LevelCore
+		}
+		if all := tried[requirement.StageBite] && tried[requirement.StageLifecycle]; (v.Word == Isolated) != all {
+			t.Errorf("under %s all passes give %s (%s), and everything is tried: %v", profile, v.Word, v.Reason, all)
 		}
 	}
 }
@@ -108,6 +118,20 @@ func TestMuteWitnessIsANote(t *testing.T) {
 	}
 	v := Of(Input{Profile: config.ProfileCore, Outcomes: all})
 	if v.Word != Isolated || len(v.Notes) != 1 || !strings.Contains(v.Notes[0], "log.no-failure: unproven") {
+		t.Errorf("got %+v", v)
+	}
+}
+
+// What is worth knowing stands in the verdict although nothing is red.
+func TestAdviceIsANote(t *testing.T) {
+	all := outcomes(nil)
+	for i := range all {
+		if all[i].Requirement == requirement.ProtectUnit {
+			all[i].Result, all[i].Advice = requirement.NotApplicable, "envd is not protected"
+		}
+	}
+	v := Of(Input{Profile: config.ProfileCore, Outcomes: all})
+	if v.Word != Isolated || len(v.Notes) != 1 || v.Notes[0] != "envd is not protected" {
 		t.Errorf("got %+v", v)
 	}
 }

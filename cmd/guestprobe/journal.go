@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"sandproof/internal/evidence"
+)
+
+// What is read of a journal: envd's lines about cgroups come before it listens,
+// so its first entries are enough.
+const (
+	maxJournal      = 4 << 20 // bytes of entries
+	maxJournalLines = 32
+	maxJournalLine  = 500 // bytes
+)
+
+// stderrPriority is what systemd gives to lines of standard error that name no
+// other (systemd.exec(5), SyslogLevel=).
+const stderrPriority = "6"
+
+// journal reads what the guest's journal has of one process in this boot, and
+// what systemd says of its unit there.
+func (g guest) journal(p evidence.Process) *evidence.Journal {
+	id, err := read(filepath.Join(g.proc, "sys/kernel/random/boot_id"))
+	if err != nil {
+		return &evidence.Journal{Error: err.Error()}
+	}
+	boot := "_BOOT_ID=" + strings.ReplaceAll(strings.TrimSpace(id), "-", "")
+	unit := filepath.Base(strings.TrimSpace(p.Cgroup))
+	ctx, cancel := context.WithTimeout(context.Background(), g.answer) //nolint:forbidigo // a process's own root context
+	defer cancel()
+	cmd := exec.CommandContext(ctx, g.journalctl, "--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,PRIORITY,_PID",
+		boot, "_PID="+strconv.Itoa(p.PID), "+", boot, "_PID=1", "UNIT="+unit)
+	cmd.WaitDelay = g.answer
+	output, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		return &evidence.Journal{Error: "read the journal: " + err.Error()}
+	}
+	j, whole := parseJournal(io.LimitReader(output, maxJournal), p.PID)
+	if !whole {
+		cancel() // the rest is not wanted, and it must not wait to be read
+	}
+	if err := cmd.Wait(); err != nil && whole && j.Error == "" {
+		j.Error = fmt.Sprintf("read the journal: %s: %v", g.journalctl, err)
+	}
+	return j
+}
+
+// parseJournal reads entries as journalctl prints them in JSON, one a line;
+// whole is false where there are more than it takes.
+func parseJournal(entries io.Reader, pid int) (j *evidence.Journal, whole bool) {
+	j = &evidence.Journal{}
+	lines := bufio.NewScanner(entries)
+	lines.Buffer(nil, maxWhole)
+	size := 0
+	for lines.Scan() {
+		size += len(lines.Bytes()) + 1
+		// A message that is no text comes as a list of numbers; envd's are text.
+		var entry struct {
+			Message  any    `json:"MESSAGE"`
+			Priority string `json:"PRIORITY"`
+			PID      string `json:"_PID"`
+		}
+		if err := json.Unmarshal(lines.Bytes(), &entry); err != nil {
+			if size < maxJournal {
+				j.Error = fmt.Sprintf("an entry of the journal is not what it should be: %.100q", lines.Text())
+			}
+			continue
+		}
+		message, ok := entry.Message.(string)
+		switch {
+		case !ok:
+		case entry.PID == "1" && pid != 1:
+			if entry.Priority == stderrPriority && j.Control == "" {
+				j.Control = message[:min(len(message), maxJournalLine)]
+			}
+		case entry.PID == strconv.Itoa(pid) && aboutCgroups(message) && len(j.Lines) < maxJournalLines:
+			j.Lines = append(j.Lines, message[:min(len(message), maxJournalLine)])
+		}
+	}
+	if err := lines.Err(); err != nil && !errors.Is(err, bufio.ErrTooLong) {
+		j.Error = "read the journal: " + err.Error()
+	}
+	return j, size < maxJournal && lines.Err() == nil
+}
+
+// aboutCgroups picks the lines that envd prints about its cgroups. Its logger's
+// lines are JSON, and quote what users run.
+func aboutCgroups(line string) bool {
+	return !strings.HasPrefix(line, "{") &&
+		(strings.Contains(line, "cgroup") || strings.HasPrefix(line, "falling back to ") || strings.HasPrefix(line, "failed to calculate host metrics"))
+}
