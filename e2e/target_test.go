@@ -68,7 +68,10 @@ func openTarget(ctx context.Context) (targetSettings, error) {
 			return targetSettings{}, err
 		}
 	}
-	return settings, preflight(ctx, settings)
+	if err := preflight(ctx, settings); err != nil {
+		return targetSettings{}, err
+	}
+	return settings, announceExperiments(ctx, settings)
 }
 
 // startLab starts the embedded target and points the settings at it.
@@ -213,7 +216,7 @@ func templatesExist(ctx context.Context, client *sandboxapi.Client) error {
 	}
 	var missing []string
 	for _, t := range suite.config.Templates {
-		plain, _, _ := strings.Cut(t.Name, ":")
+		plain := plainName(t.Name)
 		if err := expectedBuild(own, t.Name, plain, t.BuildID); err != nil {
 			return err
 		}
@@ -237,6 +240,45 @@ func templatesExist(ctx context.Context, client *sandboxapi.Client) error {
 	return nil
 }
 
+// announceExperiments says what the experiments cost before they are made.
+func announceExperiments(ctx context.Context, settings targetSettings) error {
+	if !suite.config.WantsExperiments() {
+		return nil
+	}
+	client, err := settings.client()
+	if err != nil {
+		return fmt.Errorf("preflight: %w", err)
+	}
+	own, err := client.ListTemplates(ctx)
+	if err != nil {
+		return fmt.Errorf("preflight: %w", err)
+	}
+	most := 0
+	for _, t := range own {
+		if slices.ContainsFunc(suite.config.Templates, func(c config.Template) bool { return named(t, plainName(c.Name)) }) {
+			most = max(most, t.MemoryMB)
+		}
+	}
+	size := "all that it may use"
+	if most > 0 {
+		size = fmt.Sprintf("up to %d MiB", most)
+	}
+	progressf("experiments: each sandbox keeps one CPU of its node busy for %s, fills its memory (%s, held until the sandbox ends; one sandbox at a time), and is paused once",
+		2*suite.config.Intervals.Burn, size)
+	return nil
+}
+
+// plainName is a template's name without its tag.
+func plainName(name string) string {
+	plain, _, _ := strings.Cut(name, ":")
+	return plain
+}
+
+// named tells whether a template goes by a name.
+func named(t sandboxapi.Template, name string) bool {
+	return t.TemplateID == name || slices.Contains(t.Aliases, name) || slices.Contains(t.Names, name)
+}
+
 // expectedBuild compares the build that the API lists for a template with the
 // one that ginkgo.yml expects: whoever patched one build must not be shown
 // another.
@@ -244,9 +286,7 @@ func expectedBuild(own []sandboxapi.Template, name, plain, want string) error {
 	if want == "" {
 		return nil
 	}
-	i := slices.IndexFunc(own, func(t sandboxapi.Template) bool {
-		return t.TemplateID == plain || slices.Contains(t.Aliases, plain) || slices.Contains(t.Names, plain)
-	})
+	i := slices.IndexFunc(own, func(t sandboxapi.Template) bool { return named(t, plain) })
 	switch {
 	case i < 0:
 		return fmt.Errorf("ginkgo.yml expects build %s of template %s, and the API does not list that template's builds for this team; leave build-id out to judge it all the same", want, name)
@@ -314,6 +354,10 @@ func (t *target) collectOptions(template config.Template) collect.Options {
 		Target: string(suite.config.Target), StandIn: t.settings.StandIn[template.Name],
 		Template: template, Intervals: suite.config.IntervalsFor(template),
 		Client: t.client, Logs: t.logs, Probe: t.probe,
+		Experiments: suite.config.WantsExperiments(),
+		Alone: func(ctx context.Context) (func(), error) {
+			return suite.run.Lock(ctx, "memory", suite.config.Intervals.Poll)
+		},
 	}
 }
 

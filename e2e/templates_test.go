@@ -50,11 +50,13 @@ func describeTemplate(template config.Template) {
 		Describe("create", createSpecs)
 		Describe("value", valueSpecs)
 		Describe("place", placeSpecs)
+		Describe("bite", biteSpecs)
 		// The second look comes after everything that could change what it sees.
 		Describe("keep", keepSpecs)
 		Describe("protect", protectSpecs)
 		Describe("log", logSpecs)
 		Describe("agree", agreeSpecs)
+		Describe("lifecycle", lifecycleSpecs)
 	})
 }
 

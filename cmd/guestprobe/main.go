@@ -1,12 +1,20 @@
 // Command guestprobe runs inside the guest and prints what it sees there as
 // JSON. It is one static binary that needs nothing of the guest: no shell, no
-// tools. It reads and reports; judging is done elsewhere.
+// tools. It reads, tries and reports; judging is done elsewhere.
 //
 //	guestprobe snapshot             the guest's kernel, mounts, cgroups and envd
 //	guestprobe placement [-forwarder-wait 6s]
 //	                                where this process, a child, a daemonised
 //	                                grandchild and the port forwarder live
 //	guestprobe self                 this process alone (for terminals)
+//	guestprobe process PID          another process
+//	guestprobe burn -meet NAME [-for 1s] [-wait 10s]
+//	                                meets the other burn of that name; both use
+//	                                one CPU, as much of it as they get
+//	guestprobe hog [-group /sys/fs/cgroup/user] [-deadline 10s]
+//	                                a child takes more memory than the group may
+//	                                use, where that has a limit
+//	guestprobe survivor [-for 5m]   leaves a process behind, for so long
 package main
 
 import (
@@ -36,27 +44,55 @@ func run(args []string, stdout io.Writer) error {
 		mode, args = args[0], args[1:]
 	}
 	host := guest{proc: "/proc", sys: "/sys", answer: 5 * time.Second, journalctl: "/usr/bin/journalctl"}
+	ctx := context.Background() //nolint:forbidigo // a process's own root context
+	flags := flag.NewFlagSet(mode, flag.ContinueOnError)
 	switch mode {
 	case "snapshot":
 		return emit(stdout, host.snapshot(os.Getpid()))
 	case "self":
 		return emit(stdout, host.process(os.Getpid()))
+	case "process":
+		return report(stdout)(host.one(args))
 	case "placement":
-		flags := flag.NewFlagSet("placement", flag.ContinueOnError)
 		wait := flags.Duration("forwarder-wait", 6*time.Second, "how long to wait for the port forwarder; 0 skips it")
 		if err := flags.Parse(args); err != nil {
 			return err
 		}
-		return emit(stdout, host.placement(context.Background(), *wait)) //nolint:forbidigo // a process's own root context
+		return emit(stdout, host.placement(ctx, *wait))
+	case "burn":
+		name := flags.String("meet", "", "what both processes are told, and no other")
+		long := flags.Duration("for", time.Second, "how long to burn")
+		wait := flags.Duration("wait", 10*time.Second, "how long to wait for the other process")
+		if err := flags.Parse(args); err != nil {
+			return err
+		}
+		return report(stdout)(host.burn(ctx, *name, *wait, *long))
+	case "hog":
+		group := flags.String("group", defaultCgroupRoot+"/user", "the group's directory; the probe must be in it")
+		deadline := flags.Duration("deadline", 10*time.Second, "when to give up")
+		if err := flags.Parse(args); err != nil {
+			return err
+		}
+		return emit(stdout, host.hog(ctx, os.Getpid(), *group, *deadline))
+	case "survivor":
+		life := flags.Duration("for", 5*time.Minute, "how long it lives")
+		if err := flags.Parse(args); err != nil {
+			return err
+		}
+		return report(stdout)(host.survivor(*life))
 	case modeGrandparent:
 		return startGrandchild()
 	case modeReport:
 		return host.reportOnPipe(args)
+	case modeHogChild:
+		return playHog()
+	case modeSleep:
+		return sleep(args)
 	case "-version", "version":
 		_, err := fmt.Fprintln(stdout, version)
 		return err
 	}
-	return fmt.Errorf("unknown mode %q: snapshot, placement or self", mode)
+	return fmt.Errorf("unknown mode %q: snapshot, placement, self, process, burn, hog or survivor", mode)
 }
 
 func emit(w io.Writer, v any) error {
@@ -66,4 +102,14 @@ func emit(w io.Writer, v any) error {
 	}
 	_, err = w.Write(frame)
 	return err
+}
+
+// report prints what a mode found, or passes on why it found nothing.
+func report(w io.Writer) func(v any, err error) error {
+	return func(v any, err error) error {
+		if err != nil {
+			return err
+		}
+		return emit(w, v)
+	}
 }

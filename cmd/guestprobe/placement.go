@@ -41,6 +41,7 @@ func (g guest) placement(ctx context.Context, forwarderWait time.Duration) evide
 		Self:       g.process(os.Getpid()),
 		Child:      family(ctx, modeReport),
 		Grandchild: family(ctx, modeGrandparent),
+		RealTime:   realTime(),
 	}
 	if forwarderWait > 0 {
 		report.Forwarder = g.forwarder(ctx, forwarderWait)

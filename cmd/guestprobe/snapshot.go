@@ -61,7 +61,7 @@ func (g guest) snapshot(self int) evidence.Snapshot {
 	note("kernel", err)
 	s.Boot, err = g.boot()
 	note("boot", err)
-	s.MemTotal, err = g.memTotal()
+	s.MemTotal, err = g.memory("MemTotal")
 	note("meminfo", err)
 	s.Mounts, err = g.mounts()
 	note("mountinfo", err)
@@ -180,26 +180,6 @@ func (g guest) boot() (evidence.Boot, error) {
 		}
 	}
 	return b, errors.New("no btime in stat")
-}
-
-// memTotal is MemTotal of /proc/meminfo in bytes, the input of envd's own
-// formula.
-func (g guest) memTotal() (uint64, error) {
-	text, err := read(filepath.Join(g.proc, "meminfo"))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(text) {
-		fields := strings.Fields(line)
-		if len(fields) == 3 && fields[0] == "MemTotal:" && fields[2] == "kB" {
-			kb, err := strconv.ParseUint(fields[1], 10, 54) // as bytes it fits 64 bits
-			if err != nil {
-				return 0, fmt.Errorf("MemTotal: %w", err)
-			}
-			return kb * 1024, nil
-		}
-	}
-	return 0, errors.New("no MemTotal in meminfo")
 }
 
 // maxMounts bounds the lines of mountinfo that are reported, in bytes.

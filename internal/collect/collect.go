@@ -51,6 +51,11 @@ type Options struct {
 	Logs      []logscan.Source
 	// Probe is the guest probe's binary.
 	Probe []byte
+	// Experiments says whether the pieces of evidence.Experiments are collected.
+	Experiments bool
+	// Alone is called before a guest's memory is filled and keeps others from
+	// doing so until what it returns is called; nil where nobody else could.
+	Alone func(ctx context.Context) (release func(), err error)
 }
 
 // Session is one sandbox and what is known of it. Its methods are called one
@@ -173,6 +178,7 @@ func (s *Session) look(ctx context.Context) {
 // that created it, until Close.
 func (s *Session) renew(ctx context.Context, ttl time.Duration) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	id := s.sandbox.SandboxID
 	var running sync.WaitGroup
 	running.Go(func() {
 		tick := time.NewTicker(ttl / 2)
@@ -184,7 +190,7 @@ func (s *Session) renew(ctx context.Context, ttl time.Duration) {
 			case <-tick.C:
 				// A renewal that fails is followed by the next one; when all
 				// fail the sandbox ends, and what is lost by that says so.
-				_ = s.options.Client.SetTimeout(ctx, s.sandbox.SandboxID, ttl)
+				_ = s.options.Client.SetTimeout(ctx, id, ttl)
 			}
 		}
 	})
@@ -196,7 +202,13 @@ func (s *Session) renew(ctx context.Context, ttl time.Duration) {
 
 // Lacks returns those of the pieces that Collect would gather now.
 func (s *Session) Lacks(pieces ...evidence.Piece) []evidence.Piece {
-	return slices.DeleteFunc(slices.Clone(pieces), func(p evidence.Piece) bool { return s.sandbox == nil || s.tried[p] })
+	return slices.DeleteFunc(slices.Clone(pieces), func(p evidence.Piece) bool { return s.sandbox == nil || s.tried[p] || s.notAsked(p) })
+}
+
+// notAsked tells whether a piece is an experiment that the run did not ask
+// for.
+func (s *Session) notAsked(p evidence.Piece) bool {
+	return !s.options.Experiments && slices.Contains(evidence.Experiments(), p)
 }
 
 // Collect gathers the pieces that were not tried yet, with what they rest on.
@@ -209,8 +221,11 @@ func (s *Session) Collect(ctx context.Context, pieces ...evidence.Piece) {
 		{evidence.PieceHealth, nil, s.health},
 		{evidence.PieceSnapshot, []evidence.Piece{evidence.PieceHealth}, s.snapshot},
 		{evidence.PiecePlacement, []evidence.Piece{evidence.PieceHealth}, s.placement},
+		{evidence.PieceCPU, []evidence.Piece{evidence.PieceSnapshot}, s.cpu},
+		{evidence.PieceMemory, []evidence.Piece{evidence.PieceSnapshot}, s.memory},
 		{evidence.PieceLater, []evidence.Piece{evidence.PieceSnapshot}, s.later},
 		{evidence.PieceLog, nil, s.log},
+		{evidence.PieceLifecycle, []evidence.Piece{evidence.PieceSnapshot}, s.lifecycle},
 	}
 	if s.sandbox == nil {
 		return
@@ -222,10 +237,15 @@ func (s *Session) Collect(ctx context.Context, pieces ...evidence.Piece) {
 		}
 	}
 	for _, step := range steps {
-		if slices.Contains(wanted, step.piece) && !s.tried[step.piece] {
-			s.tried[step.piece] = true
-			step.run(ctx)
+		if !slices.Contains(wanted, step.piece) || s.tried[step.piece] {
+			continue
 		}
+		s.tried[step.piece] = true
+		if s.notAsked(step.piece) {
+			s.evidence.NotAsked = append(s.evidence.NotAsked, step.piece)
+			continue
+		}
+		step.run(ctx)
 	}
 }
 
@@ -285,6 +305,23 @@ func (s *Session) endLost(ctx context.Context) error {
 // health waits for envd, which real orchestrators have seen answering before
 // the create call returns: what is awaited here is the way to it.
 func (s *Session) health(ctx context.Context) {
+	status, err := s.awaitEnvd(ctx)
+	if err != nil {
+		s.problem(evidence.PieceHealth, kindOf(err), "ask envd for its health", err, meaningOf(err))
+		return
+	}
+	s.evidence.Health = &evidence.Health{
+		Status: status, At: time.Now().UTC(), AfterMS: time.Since(s.evidence.API.Answered).Milliseconds(),
+	}
+	// The metrics confirm the memory size; older or foreign envds may not tell.
+	if metrics, err := s.envd.Metrics(ctx); err == nil {
+		s.evidence.Health.MemTotal = metrics.MemTotal
+	}
+}
+
+// awaitEnvd asks for envd's health until an answer comes, and returns its HTTP
+// status, or the last error.
+func (s *Session) awaitEnvd(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.Intervals.EnvdReady)
 	defer cancel()
 	tick := time.NewTicker(s.options.Intervals.Poll)
@@ -292,21 +329,13 @@ func (s *Session) health(ctx context.Context) {
 	for {
 		status, err := s.envd.Health(ctx)
 		if err == nil {
-			s.evidence.Health = &evidence.Health{
-				Status: status, At: time.Now().UTC(), AfterMS: time.Since(s.evidence.API.Answered).Milliseconds(),
-			}
-			break
+			return status, nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			s.problem(evidence.PieceHealth, kindOf(err), "ask envd for its health", err, meaningOf(err))
-			return
+			return 0, err
 		}
-	}
-	// The metrics confirm the memory size; older or foreign envds may not tell.
-	if metrics, err := s.envd.Metrics(ctx); err == nil {
-		s.evidence.Health.MemTotal = metrics.MemTotal
 	}
 }
 

@@ -32,7 +32,7 @@ func (s *Session) upload(ctx context.Context, piece evidence.Piece) bool {
 		s.problem(piece, kindOf(err), "upload the guest probe", err, meaningOf(err))
 		return false
 	}
-	result, err := s.run(ctx, []string{"chmod", "0755", probePath}, nil)
+	result, err := s.run(ctx, []string{"chmod", "0755", probePath}, kind{})
 	if err != nil {
 		s.problem(piece, kindOf(err), "make the guest probe executable", err, meaningOf(err))
 		return false
@@ -46,47 +46,67 @@ func (s *Session) upload(ctx context.Context, piece evidence.Piece) bool {
 	return true
 }
 
+// kind is how a command is started: with a terminal, or with a tag.
+type kind struct {
+	pty *envd.Size
+	tag string
+}
+
 // run runs a command through envd as root, with the configured lifetime.
-func (s *Session) run(ctx context.Context, argv []string, pty *envd.Size) (envd.Result, error) {
+func (s *Session) run(ctx context.Context, argv []string, as kind) (envd.Result, error) {
 	return s.envd.Run(ctx, envd.Command{
-		Path: argv[0], Args: argv[1:], User: probeUser, Dir: "/", PTY: pty,
+		Path: argv[0], Args: argv[1:], User: probeUser, Dir: "/", PTY: as.pty, Tag: as.tag,
 		Lifetime: s.options.Intervals.Command, OutputLimit: probeOutput,
 	})
 }
 
-// ask runs the probe in one mode and reads its frame.
-func ask[T any](ctx context.Context, s *Session, piece evidence.Piece, pty *envd.Size, args ...string) (*T, bool) {
+// ask runs the probe in one mode and reads its frame; what fails becomes a
+// problem of the piece.
+func ask[T any](ctx context.Context, s *Session, piece evidence.Piece, as kind, args ...string) (*T, bool) {
 	if !s.upload(ctx, piece) {
 		return nil, false
 	}
-	call := "run the guest probe's " + args[0]
-	result, err := s.run(ctx, append([]string{probePath}, args...), pty)
+	v, failed := answerOf[T](ctx, s, as, args...)
+	if failed != nil {
+		s.problem(piece, failed.kind, "run the guest probe's "+args[0], failed.err, failed.meaning)
+	}
+	return v, failed == nil
+}
+
+// failure is why the probe gave no answer.
+type failure struct {
+	kind    evidence.ProblemKind
+	err     error
+	meaning string
+}
+
+// answerOf runs the probe, which is uploaded, and records nothing: more than
+// one may be running.
+func answerOf[T any](ctx context.Context, s *Session, as kind, args ...string) (*T, *failure) {
+	result, err := s.run(ctx, append([]string{probePath}, args...), as)
 	if err != nil {
-		s.problem(piece, kindOf(err), call, err, meaningOf(err))
-		return nil, false
+		return nil, &failure{kindOf(err), err, meaningOf(err)}
 	}
 	if result.ExitCode != 0 || !result.Exited {
 		err, meaning := exitProblem(args[0], result)
-		s.problem(piece, evidence.ProblemGuest, call, err, meaning)
-		return nil, false
+		return nil, &failure{evidence.ProblemGuest, err, meaning}
 	}
 	output := result.Stdout
-	if pty != nil {
+	if as.pty != nil {
 		output = result.PTY
 	}
 	v, err := evidence.ParseProbe[T](output)
 	if err != nil {
-		s.problem(piece, evidence.ProblemGuest, call, err, "")
-		return nil, false
+		return nil, &failure{evidence.ProblemGuest, err, ""}
 	}
-	return v, true
+	return v, nil
 }
 
 func (s *Session) snapshot(ctx context.Context) {
 	if s.evidence.Health == nil {
 		return
 	}
-	if snapshot, ok := ask[evidence.Snapshot](ctx, s, evidence.PieceSnapshot, nil, "snapshot"); ok {
+	if snapshot, ok := ask[evidence.Snapshot](ctx, s, evidence.PieceSnapshot, kind{}, "snapshot"); ok {
 		snapshot.Received = time.Now().UTC()
 		s.evidence.Snapshot = snapshot
 		// However it came into the image, the stand-in is no real envd.
@@ -108,7 +128,7 @@ func (s *Session) later(ctx context.Context) {
 		s.problem(evidence.PieceLater, evidence.ProblemInfra, "wait before the second look", ctx.Err(), "")
 		return
 	}
-	if snapshot, ok := ask[evidence.Snapshot](ctx, s, evidence.PieceLater, nil, "snapshot"); ok {
+	if snapshot, ok := ask[evidence.Snapshot](ctx, s, evidence.PieceLater, kind{}, "snapshot"); ok {
 		snapshot.Received = time.Now().UTC()
 		s.evidence.Later = snapshot
 	}
@@ -117,8 +137,8 @@ func (s *Session) later(ctx context.Context) {
 // standInCommit begins what the lab's stand-in tells as its commit.
 const standInCommit = "stand-in"
 
-// ptySize is an ordinary terminal's.
-var ptySize = &envd.Size{Cols: 80, Rows: 24}
+// terminal is an ordinary one.
+var terminal = kind{pty: &envd.Size{Cols: 80, Rows: 24}}
 
 // placement provokes each kind of process: a command with its descendants and
 // a listener, and a terminal. What one kind cannot show does not hide the
@@ -129,14 +149,15 @@ func (s *Session) placement(ctx context.Context) {
 	}
 	placement := &evidence.Placement{}
 	wait := s.options.Intervals.Forwarder.String()
-	if report, ok := ask[evidence.PlacementReport](ctx, s, evidence.PiecePlacement, nil, "placement", "-forwarder-wait="+wait); ok {
+	if report, ok := ask[evidence.PlacementReport](ctx, s, evidence.PiecePlacement, kind{}, "placement", "-forwarder-wait="+wait); ok {
 		placement.Command = &evidence.Placed{Process: &report.Self}
 		placement.Child, placement.Grandchild, placement.Forwarder = report.Child, report.Grandchild, report.Forwarder
+		placement.RealTime = report.RealTime
 	} else {
 		lost := s.lost()
 		placement.Command, placement.Child, placement.Grandchild, placement.Forwarder = lost, lost, lost, lost
 	}
-	if process, ok := ask[evidence.Process](ctx, s, evidence.PiecePlacement, ptySize, "self"); ok {
+	if process, ok := ask[evidence.Process](ctx, s, evidence.PiecePlacement, terminal, "self"); ok {
 		placement.PTY = &evidence.Placed{Process: process}
 	} else {
 		placement.PTY = s.lost()

@@ -27,12 +27,25 @@ const (
 	ProfileExtended Profile = "extended"
 )
 
+// Switch turns something on or off, or leaves it to the profile.
+type Switch string
+
+// The positions of a switch.
+const (
+	SwitchAuto Switch = "auto"
+	SwitchOn   Switch = "on"
+	SwitchOff  Switch = "off"
+)
+
 // Config is the effective configuration of one run.
 type Config struct {
 	// Target is never auto after Load.
 	Target TargetKind `yaml:"target"`
 	// Profile chooses the levels that decide the verdict.
 	Profile Profile `yaml:"profile"`
+	// Experiments says whether the limits are tried and the sandbox is paused;
+	// auto means where the profile decides by it.
+	Experiments Switch `yaml:"experiments"`
 	// Templates are the templates to judge, in the order in which they are
 	// judged: by priority, then as written.
 	Templates []Template `yaml:"templates,omitempty"`
@@ -146,6 +159,10 @@ type Intervals struct {
 	Command time.Duration `yaml:"command,omitempty"`
 	// Forwarder is how long the port forwarder may take to appear.
 	Forwarder time.Duration `yaml:"forwarder,omitempty"`
+	// Burn is how long each of the two pairs of processes competes for a CPU.
+	Burn time.Duration `yaml:"burn,omitempty"`
+	// Pressure bounds the time in which a guest's memory is filled.
+	Pressure time.Duration `yaml:"pressure,omitempty"`
 	// Settle is how long after everything else the guest is looked at once
 	// more, to see whether what was right stays right.
 	Settle time.Duration `yaml:"settle,omitempty"`
@@ -159,4 +176,14 @@ type Intervals struct {
 	Destroy time.Duration `yaml:"destroy,omitempty"`
 	// Poll is the pause between two looks at something awaited.
 	Poll time.Duration `yaml:"poll,omitempty"`
+}
+
+// WantsExperiments tells whether this run tries the limits and pauses
+// sandboxes: where the profile decides by it, unless the configuration says
+// otherwise.
+func (c *Config) WantsExperiments() bool {
+	if c.Experiments == SwitchAuto {
+		return c.Profile != ProfileCore
+	}
+	return c.Experiments == SwitchOn
 }

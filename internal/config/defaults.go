@@ -11,8 +11,9 @@ const StandIn = "stand-in "
 // defaults is the configuration without file, environment and flags.
 func defaults() Config {
 	return Config{
-		Target:  TargetAuto,
-		Profile: ProfileCore,
+		Target:      TargetAuto,
+		Profile:     ProfileCore,
+		Experiments: SwitchAuto,
 		Lab: Lab{
 			Templates: []string{"base"},
 			MaxGuests: 4,
@@ -27,6 +28,8 @@ func defaults() Config {
 			EnvdReady:  30 * time.Second,
 			Command:    30 * time.Second,
 			Forwarder:  6 * time.Second,
+			Burn:       time.Second,
+			Pressure:   15 * time.Second,
 			Settle:     2 * time.Second,
 			LogQuiet:   600 * time.Millisecond,
 			LogCap:     15 * time.Second,
@@ -51,13 +54,15 @@ func (c *Config) IntervalsFor(t Template) Intervals {
 
 // intervalNames are the keys of the waits, in the order of all.
 var intervalNames = []string{
-	"sandbox-ttl", "create", "envd-ready", "command", "forwarder", "settle", "log-quiet", "log-cap", "request", "destroy", "poll",
+	"sandbox-ttl", "create", "envd-ready", "command", "forwarder", "burn", "pressure", "settle",
+	"log-quiet", "log-cap", "request", "destroy", "poll",
 }
 
 // all lists the fields in a fixed order.
 func (i *Intervals) all() []*time.Duration {
 	return []*time.Duration{
-		&i.SandboxTTL, &i.Create, &i.EnvdReady, &i.Command, &i.Forwarder, &i.Settle, &i.LogQuiet, &i.LogCap, &i.Request, &i.Destroy, &i.Poll,
+		&i.SandboxTTL, &i.Create, &i.EnvdReady, &i.Command, &i.Forwarder, &i.Burn, &i.Pressure, &i.Settle,
+		&i.LogQuiet, &i.LogCap, &i.Request, &i.Destroy, &i.Poll,
 	}
 }
 

@@ -59,6 +59,7 @@ live: {api-url: "http://localhost:3000"}
 var changes = map[string]struct{ without, with string }{
 	"target":                         {baseline, strings.Replace(baseline, "target: live", "target: lab", 1)},
 	"profile":                        {baseline, strings.Replace(baseline, "profile: core", "profile: gate", 1)},
+	"experiments":                    {baseline, "experiments: off\n" + baseline},
 	"templates.*.name":               {baseline, strings.Replace(baseline, "name: two", "name: three", 1)},
 	"templates.*.build-id":           {baseline, inTemplate("build-id: 9ac9c8b9-9b8b-476c-9238-8266af308c32")},
 	"templates.*.priority":           {baseline, inTemplate("priority: 1")},
@@ -87,6 +88,8 @@ var changes = map[string]struct{ without, with string }{
 	"intervals.envd-ready":           {"", "intervals: {envd-ready: 77s}\n"},
 	"intervals.command":              {"", "intervals: {command: 77s}\n"},
 	"intervals.forwarder":            {"", "intervals: {forwarder: 77s}\n"},
+	"intervals.burn":                 {"", "intervals: {burn: 7s}\n"},
+	"intervals.pressure":             {"", "intervals: {pressure: 7s}\n"},
 	"intervals.settle":               {"", "intervals: {settle: 77s}\n"},
 	"intervals.log-quiet":            {"", "intervals: {log-quiet: 7s}\n"},
 	"intervals.log-cap":              {"", "intervals: {log-cap: 77s}\n"},

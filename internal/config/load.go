@@ -274,6 +274,9 @@ const (
 	mostTTL  = 24 * time.Hour
 )
 
+// mostBurn is the longest that the guest probe burns.
+const mostBurn = 30 * time.Second
+
 // leastMemory is what a busybox guest needs, in MiB, and leastMemorySystemd
 // what systemd does.
 const (
@@ -291,6 +294,9 @@ var (
 func (c *Config) check(p *problems) {
 	if !slices.Contains([]Profile{ProfileCore, ProfileGate, ProfileExtended}, c.Profile) {
 		p.addf("profile %q: want core, gate or extended", c.Profile)
+	}
+	if !slices.Contains([]Switch{SwitchAuto, SwitchOn, SwitchOff}, c.Experiments) {
+		p.addf("experiments %q: want auto (as the profile has it), on or off", c.Experiments)
 	}
 	c.checkIntervals(p, "", c.Intervals)
 	c.checkLive(p)
@@ -367,6 +373,20 @@ func (c *Config) checkIntervals(p *problems, of string, i Intervals) {
 	}
 	if i.LogCap <= i.LogQuiet {
 		p.addf("%sintervals.log-cap %s must exceed log-quiet %s", of, i.LogCap, i.LogQuiet)
+	}
+	c.checkExperiments(p, of, i)
+}
+
+// checkExperiments checks the waits of experiments that are to be made.
+func (c *Config) checkExperiments(p *problems, of string, i Intervals) {
+	if !c.WantsExperiments() {
+		return
+	}
+	if i.Burn > mostBurn || i.Burn >= i.Command/2 {
+		p.addf("%sintervals.burn %s: want %s at most, and less than half of command %s, which ends it", of, i.Burn, mostBurn, i.Command)
+	}
+	if i.Pressure >= i.Command {
+		p.addf("%sintervals.pressure %s must be less than command %s, which ends it", of, i.Pressure, i.Command)
 	}
 }
 

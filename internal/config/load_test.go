@@ -86,6 +86,9 @@ func TestFile(t *testing.T) {
 		{name: "a wait of nothing", file: "intervals:\n  create: 0s\n", wrong: "must be positive"},
 		{name: "a credential", file: "live:\n  api-key: hunter2hunter2\n", wrong: "ginkgo.yml:2:3: a credential"},
 		{name: "a profile that is none", file: "profile: strict\n", wrong: "want core, gate or extended"},
+		{name: "a switch that is none", file: "experiments: maybe\n", wrong: "experiments \"maybe\": want auto (as the profile has it), on or off"},
+		{name: "burning for longer than a command lives", file: "experiments: on\nintervals: {burn: 16s}\n", wrong: "intervals.burn 16s: want 30s at most, and less than half of command 30s"},
+		{name: "pressure for longer than a command lives", file: "profile: gate\nintervals: {pressure: 30s}\n", wrong: "intervals.pressure 30s must be less than command 30s"},
 		{name: "a template without a recipe", flags: "nonsense", wrong: "has no recipe in the lab; it has base, base-unpatched"},
 		{name: "a template twice", flags: "base,base", wrong: "named twice"},
 		{name: "no template", file: "lab: {templates: []}\n", wrong: "no template is named"},
@@ -290,4 +293,25 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("read again: %v\n%s\n%s", err, cmp.Diff(c, again), data)
 		}
 	})
+}
+
+// Experiments follow the profile unless the file says otherwise, on every
+// target; waits that only they use are theirs alone.
+func TestExperiments(t *testing.T) {
+	for _, test := range []struct {
+		file string
+		want bool
+	}{
+		{"", false},
+		{"profile: gate\n", true},
+		{"profile: extended\n", true},
+		{"experiments: on\n", true},
+		{"profile: gate\nexperiments: off\n", false},
+		{"experiments: auto\nintervals: {command: 5s}\n", false},
+	} {
+		c, err := Load(Sources{Dir: tree(t, test.file)})
+		if err != nil || c.WantsExperiments() != test.want {
+			t.Errorf("%q: experiments %v, error %v, want %v", test.file, c.WantsExperiments(), err, test.want)
+		}
+	}
 }

@@ -30,14 +30,14 @@ const (
 	PieceCPU       Piece = "cpu"       // a command and a terminal compete for a CPU
 	PieceMemory    Piece = "memory"    // a bounded over-allocation
 	PieceLater     Piece = "later"     // a second snapshot, after all of the above
-	PieceLifecycle Piece = "lifecycle" // the guest after pause and connect
 	PieceLog       Piece = "log"       // the closed log window
+	PieceLifecycle Piece = "lifecycle" // the guest after pause and connect; last, since a failed pause may end the sandbox
 )
 
 // Pieces lists every piece in collection order.
 func Pieces() []Piece {
 	return []Piece{
-		PieceAPI, PieceHealth, PieceSnapshot, PiecePlacement, PieceCPU, PieceMemory, PieceLater, PieceLifecycle, PieceLog,
+		PieceAPI, PieceHealth, PieceSnapshot, PiecePlacement, PieceCPU, PieceMemory, PieceLater, PieceLog, PieceLifecycle,
 	}
 }
 
@@ -58,9 +58,12 @@ type Sandbox struct {
 	Memory    *MemoryExperiment `json:"memory,omitempty"`
 	// Later is the guest once more, after a settle time and the experiments.
 	Later     *Snapshot  `json:"later,omitempty"`
-	Lifecycle *Lifecycle `json:"lifecycle,omitempty"`
 	Log       *Log       `json:"log,omitempty"`
-	Problems  []Problem  `json:"problems,omitempty"`
+	Lifecycle *Lifecycle `json:"lifecycle,omitempty"`
+	// NotAsked are the experiments that this run did not ask for. They are
+	// absent on purpose, and so nothing is proven by them.
+	NotAsked []Piece   `json:"notAsked,omitempty"`
+	Problems []Problem `json:"problems,omitempty"`
 }
 
 // Problem says why a piece of evidence is absent or incomplete.

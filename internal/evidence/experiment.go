@@ -1,12 +1,22 @@
 package evidence
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Experiments are the pieces that try the limits, or the sandbox itself, and
+// cost the node something. They are collected only in a run that asks for
+// them.
+func Experiments() []Piece { return []Piece{PieceCPU, PieceMemory, PieceLifecycle} }
 
 // CPUExperiment is a command and a terminal that compete for one CPU, and two
 // commands that do the same as a control: equals get equal shares, or the host
 // is too noisy to tell anything.
 type CPUExperiment struct {
-	// Command and PTY are the unequal pair, Control the equal one.
+	// Command and PTY are the unequal pair, Control the equal one. One that did
+	// not report is nil, and a Problem says why.
 	Command *Burn   `json:"command,omitempty"`
 	PTY     *Burn   `json:"pty,omitempty"`
 	Control []*Burn `json:"control,omitempty"`
@@ -26,40 +36,107 @@ type Burn struct {
 // MemoryExperiment is a bounded over-allocation in the group of commands.
 type MemoryExperiment struct {
 	// Report is what the probe saw in the guest; nil where it did not come
-	// back.
+	// back, and a Problem says why.
 	Report *HogReport `json:"report,omitempty"`
-	// HealthSlowestMS is envd's slowest answer to its health route meanwhile,
-	// in milliseconds, HealthFailed how many did not come.
-	HealthSlowestMS int64 `json:"healthSlowestMS"`
+	// HealthAnswered is how many of envd's answers to its health route came
+	// meanwhile, seen from outside; HealthFailed how many did not come, or were
+	// not of health, by envd's own doing; HealthLost how many were lost on the
+	// way. HealthSlowestMS is the slowest answer, in milliseconds.
+	HealthAnswered  int   `json:"healthAnswered"`
 	HealthFailed    int   `json:"healthFailed,omitempty"`
-	// EnvdAfter is envd as a look after the experiment found it.
-	EnvdAfter *Process `json:"envdAfter,omitempty"`
+	HealthLost      int   `json:"healthLost,omitempty"`
+	HealthSlowestMS int64 `json:"healthSlowestMS"`
+	// HealthError is the first failure.
+	HealthError string `json:"healthError,omitempty"`
 }
 
 // HogReport is what the guest probe prints in its hog mode. Sizes are in
 // bytes.
 type HogReport struct {
-	Hog Process `json:"hog"`
+	// Hog is the process that allocates, as it began; nil where it was never
+	// started.
+	Hog *Process `json:"hog,omitempty"`
+	// Group is the directory of the cgroup in which the hog runs, and the probe
+	// itself. Limit and Throttle are its memory.max and memory.high right before.
+	Group    string `json:"group"`
+	Limit    File   `json:"limit"`
+	Throttle File   `json:"throttle"`
 	// Allocated is how much the hog had touched when it ended, Wanted how much
-	// it was to touch.
+	// it was to touch: more than the limit.
 	Allocated uint64 `json:"allocated"`
 	Wanted    uint64 `json:"wanted"`
-	// Ended says how: "killed", "all allocated", or why it was stopped.
-	Ended string `json:"ended"`
-	// Before and After are the text of the group's memory.events.
+	// Used is what the group had used before. Available is the guest's
+	// MemAvailable before, AvailableLeast the least of it that was seen, and
+	// Floor the least at which the experiment goes on.
+	Used           uint64 `json:"used"`
+	Available      uint64 `json:"available"`
+	AvailableLeast uint64 `json:"availableLeast"`
+	Floor          uint64 `json:"floor"`
+	// Ended says how; Detail adds to it.
+	Ended  HogEnd `json:"ended"`
+	Detail string `json:"detail,omitempty"`
+	// Before and After are the group's memory.events, Swap its
+	// memory.swap.current afterwards.
 	Before File `json:"before"`
 	After  File `json:"after"`
+	Swap   File `json:"swap"`
 	// KernelLog are the kernel's lines about out-of-memory kills meanwhile.
 	KernelLog []string `json:"kernelLog,omitempty"`
+	// EnvdBefore and EnvdAfter are envd, before the hog began and after it had
+	// ended; nil where no process above the probe is envd.
+	EnvdBefore *Process `json:"envdBefore,omitempty"`
+	EnvdAfter  *Process `json:"envdAfter,omitempty"`
 }
+
+// HogEnd is how an over-allocation ended.
+type HogEnd string
+
+// The ends of an over-allocation.
+const (
+	HogKilled     HogEnd = "killed"        // by a signal that the probe did not send
+	HogThrottled  HogEnd = "throttled"     // stopped by the probe at the first sign of memory.high, where there is no memory.max
+	HogAll        HogEnd = "all allocated" // nothing stopped it
+	HogNoLimit    HogEnd = "no limit"      // never begun: there is no limit to try
+	HogImpossible HogEnd = "impossible"    // never begun: the guest's memory ends before the limit
+	HogGaveUp     HogEnd = "gave up"       // stopped by the probe: the guest's memory came to its end, or the time did
+	HogFailed     HogEnd = "failed"        // the probe could not begin it, or lost it
+)
 
 // Lifecycle is the guest after it was paused and connected to again.
 type Lifecycle struct {
-	Paused    time.Time  `json:"paused"`
-	Resumed   time.Time  `json:"resumed"`
+	// NotOffered is what the API answered to the pause where it has no such
+	// call; then nothing else is set.
+	NotOffered string    `json:"notOffered,omitempty"`
+	Paused     time.Time `json:"paused,omitzero"`  // when the API had answered the pause
+	Resumed    time.Time `json:"resumed,omitzero"` // when envd answered again
+	// Aside is true where the first look after the pause was taken by a process
+	// outside of envd's cgroups, which a frozen one cannot hang. An envd that
+	// has no such processes has no call to freeze either.
+	Aside bool `json:"aside,omitempty"`
+	// Snapshot is that look; nothing else was executed where it shows a frozen
+	// group.
 	Snapshot  *Snapshot  `json:"snapshot,omitempty"`
 	Placement *Placement `json:"placement,omitempty"`
-	// Survivor is a process that was started before the pause and looked at
-	// after it.
-	Survivor *Placed `json:"survivor,omitempty"`
+	// Before is a process that was started before the pause, Survivor the same
+	// one after it.
+	Before   *Process `json:"before,omitempty"`
+	Survivor *Placed  `json:"survivor,omitempty"`
+}
+
+// Frozen names those of the snapshot's cgroups that are frozen, or about to
+// be, with what says so. In such a group nothing must be started: envd would
+// wait for the new process for ever (clone3(2) into a frozen cgroup returns
+// when it is thawed).
+func (s *Snapshot) Frozen() map[string]string {
+	frozen := map[string]string{}
+	for name, g := range s.Groups {
+		freeze, events := g.Files["cgroup.freeze"], g.Files["cgroup.events"]
+		switch {
+		case strings.TrimSpace(freeze.Text) == "1":
+			frozen[name] = fmt.Sprintf("%s/cgroup.freeze reads 1", g.Path)
+		case strings.Contains("\n"+events.Text, "\nfrozen 1"):
+			frozen[name] = fmt.Sprintf("%s/cgroup.events has frozen 1", g.Path)
+		}
+	}
+	return frozen
 }

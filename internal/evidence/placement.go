@@ -13,6 +13,10 @@ type Placement struct {
 	// Forwarder is the socat that envd's port scanner starts for a listener
 	// on 127.0.0.1.
 	Forwarder *Placed `json:"forwarder,omitempty"`
+	// RealTime is what the kernel answered a command that asked for the policy
+	// SCHED_FIFO: "granted", or the symbolic error. Under RT_GROUP_SCHED it is
+	// refused in any group once the cpu controller is on (sched(7)).
+	RealTime string `json:"realTime,omitempty"`
 }
 
 // Placed is one process that was provoked, or why there is none.
@@ -33,4 +37,5 @@ type PlacementReport struct {
 	Child      *Placed `json:"child,omitempty"`
 	Grandchild *Placed `json:"grandchild,omitempty"`
 	Forwarder  *Placed `json:"forwarder,omitempty"`
+	RealTime   string  `json:"realTime,omitempty"`
 }

@@ -159,7 +159,13 @@ func judgeKeepValues(c *subject) Outcome {
 	if o, decided := c.sameBoot(); decided {
 		return o
 	}
-	later, kept := c.later(), 0
+	return c.stillRight(c.later(), "reset later", c.between())
+}
+
+// stillRight compares the values that were right at first with a later look:
+// lost names what became of one that is wrong, and when the time between.
+func (c *subject) stillRight(later *subject, lost, when string) Outcome {
+	kept := 0
 	for _, p := range c.promise.sure() {
 		if strings.HasPrefix(p.File, "io.") {
 			continue // extended
@@ -175,9 +181,9 @@ func judgeKeepValues(c *subject) Outcome {
 		case Pass:
 			kept++
 		case Fail:
-			o.Reason = fmt.Sprintf("reset later: %s/%s was right at first, and then %s, %s", p.Group, p.File, o.Reason, c.between())
+			o.Reason = fmt.Sprintf("%s: %s/%s was right at first, and then %s, %s", lost, p.Group, p.File, o.Reason, when)
 			before, _ := file(c.Snapshot.Groups[p.Group], p.File)
-			if after, _ := file(c.Later.Groups[p.Group], p.File); after.Inode > before.Inode {
+			if after, _ := file(later.Snapshot.Groups[p.Group], p.File); after.Inode > before.Inode {
 				o.Reason += "; the file is a new one, so its controller was disabled and enabled again"
 			}
 			return o
@@ -188,5 +194,5 @@ func judgeKeepValues(c *subject) Outcome {
 	if kept == 0 {
 		return notApplicable("no promised value was in force at first, so there was nothing to keep")
 	}
-	return pass(count(kept, "value")+" as before", "as before", "every value that was right at first still is, %s", c.between())
+	return pass(count(kept, "value")+" as before", "as before", "every value that was right at first still is, %s", when)
 }

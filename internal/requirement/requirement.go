@@ -120,6 +120,9 @@ type Outcome struct {
 	// this guest, so that the other witnesses decide without it: a log that
 	// envd's standard error does not go to.
 	Mute bool `json:"mute,omitempty"`
+	// Untried is true for a not-applicable outcome of what the run did not ask
+	// for. Under a profile in which the requirement decides, it proves nothing.
+	Untried bool `json:"untried,omitempty"`
 	// Advice is a note for the verdict although nothing is red: what nobody
 	// promised here, and is worth knowing.
 	Advice string `json:"advice,omitempty"`
@@ -136,7 +139,8 @@ type subject struct {
 func All() []Requirement {
 	return slices.Concat(
 		imageRequirements(), bootRequirements(), mountRequirements(), offerRequirements(), enableRequirements(),
-		createRequirements(), valueRequirements(), keepRequirements(), placeRequirements(), agreeRequirements(), protectRequirements(), logRequirements(),
+		createRequirements(), valueRequirements(), keepRequirements(), placeRequirements(), biteRequirements(), agreeRequirements(), protectRequirements(), logRequirements(),
+		lifecycleRequirements(),
 	)
 }
 
@@ -173,6 +177,9 @@ func (r Requirement) Judge(s *evidence.Sandbox) Outcome {
 	for _, piece := range r.Needs {
 		if present(s, piece) {
 			continue
+		}
+		if slices.Contains(s.NotAsked, piece) {
+			return r.stamp(untried())
 		}
 		return r.stamp(missing(s, piece))
 	}
@@ -211,13 +218,23 @@ func present(s *evidence.Sandbox, piece evidence.Piece) bool {
 	return false
 }
 
+// untried is the outcome where a run did not ask for an experiment.
+func untried() Outcome {
+	o := notApplicable("not tried: this run made no experiments, which are for the profiles gate and extended, or for experiments: on in ginkgo.yml")
+	o.Untried = true
+	return o
+}
+
 // missing explains the absence of a piece, by its own problem or by the first
 // earlier one: without a sandbox there is no snapshot.
 func missing(s *evidence.Sandbox, piece evidence.Piece) Outcome {
+	if own := s.ProblemOf(piece); own != nil {
+		return ofProblem(own, true)
+	}
 	for _, earlier := range evidence.Pieces() {
 		problem := s.ProblemOf(earlier)
 		if problem != nil {
-			return ofProblem(problem, earlier == piece)
+			return ofProblem(problem, false)
 		}
 		if earlier == piece {
 			break

@@ -644,7 +644,7 @@ func TestRightValuesAct(t *testing.T) {
 	events := func(n int) evidence.File {
 		return evidence.File{Text: "low 0\nhigh 0\nmax " + strconv.Itoa(n) + "\noom 0\noom_kill 0\n"}
 	}
-	hog := func(before, after int, ended string, allocated uint64) func(*evidence.Sandbox) {
+	hog := func(before, after int, ended evidence.HogEnd, allocated uint64) func(*evidence.Sandbox) {
 		return func(s *evidence.Sandbox) {
 			s.Memory = &evidence.MemoryExperiment{Report: &evidence.HogReport{
 				Wanted: guestMemory, Allocated: allocated, Ended: ended, Before: events(before), After: events(after),

@@ -7,6 +7,7 @@ package rundir
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 
 	"sandproof/internal/evidence"
 	"sandproof/internal/redact"
@@ -135,6 +137,32 @@ func Open(dir string) (*Run, error) {
 		return nil, fmt.Errorf("%s: format version %d, and this sandproof reads version %d", dir, run.Manifest.Version, manifestVersion)
 	}
 	return run, nil
+}
+
+// Lock waits until no other process of the run holds the lock of that name,
+// looking again each poll, and takes it. It is let go of by release, and with
+// the process in any case.
+func (r *Run) Lock(ctx context.Context, name string, poll time.Duration) (release func(), err error) {
+	f, err := os.OpenFile(filepath.Join(r.Dir, name+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock the run: %w", err)
+	}
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("wait for %s: %w", f.Name(), ctx.Err()), f.Close())
+		}
+	}
 }
 
 // Artifacts is the directory for raw files: logs, consoles.

@@ -105,6 +105,11 @@ func Of(in Input) Verdict {
 				Reason: fmt.Sprintf("%s was not executed: it was filtered out, or the run ended before it", r.ID),
 			}
 		}
+		if o.Untried {
+			o.Result = requirement.Unproven
+			o.Reason = fmt.Sprintf("%s was not tried, and the profile %s decides by it", r.ID, in.Profile)
+			o.Next = "leave experiments at auto in ginkgo.yml, or use the profile core"
+		}
 		switch o.Result {
 		case requirement.Fail:
 			if failed == nil {
@@ -125,14 +130,6 @@ func Of(in Input) Verdict {
 		case requirement.Pass, requirement.Inert, requirement.NotApplicable:
 		}
 	}
-	if stage, untried := untriedStage(in.Profile); untried && open == nil {
-		open = &requirement.Outcome{
-			Result: requirement.Unproven,
-			Reason: fmt.Sprintf("the profile %s asks for the stage %s, and this sandproof has no requirement of it yet", in.Profile, stage),
-			Next:   "use the profile core until it has",
-		}
-		stageOf[open.Requirement] = stage
-	}
 	switch {
 	case failed != nil && bindsSomething(byID):
 		return v.because(Partial, stageOf[failed.Requirement], *failed, in.Reproduce)
@@ -145,22 +142,6 @@ func Of(in Input) Verdict {
 	v.Word = Isolated
 	v.Reason = "every promised limit is in force and every process is in its cgroup"
 	return v
-}
-
-// untriedStage names a stage that a profile promises beyond core and for which
-// the catalogue has no core requirement: what nobody tried is not proven.
-func untriedStage(profile config.Profile) (requirement.Stage, bool) {
-	if profile == config.ProfileCore {
-		return "", false
-	}
-	for _, stage := range []requirement.Stage{requirement.StageBite, requirement.StageLifecycle} {
-		if !slices.ContainsFunc(requirement.All(), func(r requirement.Requirement) bool {
-			return r.Stage == stage && r.Level == requirement.LevelCore
-		}) {
-			return stage, true
-		}
-	}
-	return "", false
 }
 
 func (v Verdict) because(word Word, stage requirement.Stage, o requirement.Outcome, reproduce string) Verdict {
