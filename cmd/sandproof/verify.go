@@ -24,12 +24,12 @@ import (
 	"sandproof/internal/evidence"
 	"sandproof/internal/fixtures/guestos"
 	"sandproof/internal/fixtures/lab"
+	"sandproof/internal/image"
 	"sandproof/internal/logscan"
 	"sandproof/internal/redact"
 	"sandproof/internal/requirement"
 	"sandproof/internal/sandboxapi"
 	"sandproof/internal/verdict"
-	"sandproof/internal/verify"
 )
 
 // version names this command in metadata, User-Agent and evidence.
@@ -40,7 +40,7 @@ const labEnv = "SANDPROOF_LAB"
 
 // verifyOptions are what the command line says of one verification.
 type verifyOptions struct {
-	with   verify.Replacements
+	with   image.Replacements
 	recipe config.Recipe
 	probe  string
 	json   bool
@@ -171,8 +171,8 @@ type verified struct {
 const verifiedVersion = 1
 
 // run verifies an image, shows the verdict, and ends with the gate's code.
-func (o *verifyOptions) run(ctx context.Context, image string, out, progress io.Writer) error {
-	if err := verify.Check(image); err != nil {
+func (o *verifyOptions) run(ctx context.Context, rootFS string, out, progress io.Writer) error {
+	if err := image.Check(rootFS); err != nil {
 		return err
 	}
 	c, err := load([]string{"-e2e.target=lab"})
@@ -183,7 +183,7 @@ func (o *verifyOptions) run(ctx context.Context, image string, out, progress io.
 	if err != nil {
 		return err
 	}
-	work, err := verify.OpenWorkdir(ctx, store.Dir())
+	work, err := openWorkdir(ctx, store.Dir())
 	if err != nil {
 		return err
 	}
@@ -193,17 +193,17 @@ func (o *verifyOptions) run(ctx context.Context, image string, out, progress io.
 		}
 	}()
 
-	probe, err := o.readProbe(ctx, c.Root, work.Path)
+	probe, err := o.readProbe(ctx, c.Root, work.path)
 	if err != nil {
 		return err
 	}
-	result := verified{Version: verifiedVersion, Image: image}
+	result := verified{Version: verifiedVersion, Image: rootFS}
 	recipe := o.recipe
-	if recipe.RootFS, err = filepath.Abs(image); err != nil {
+	if recipe.RootFS, err = filepath.Abs(rootFS); err != nil {
 		return err
 	}
-	if o.with != (verify.Replacements{}) {
-		copied, replaced, err := verify.Replace(ctx, image, o.with)
+	if o.with != (image.Replacements{}) {
+		copied, replaced, err := image.Replace(ctx, rootFS, o.with)
 		if err != nil {
 			return err
 		}
@@ -212,7 +212,7 @@ func (o *verifyOptions) run(ctx context.Context, image string, out, progress io.
 		// The copy has no name; the lab finds it through this process.
 		recipe.RootFS, result.Replaced = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), copied.Fd()), replaced
 	}
-	if err := observe(ctx, c, recipe, probe, work.Path, progress, &result); err != nil {
+	if err := observe(ctx, c, recipe, probe, work.path, progress, &result); err != nil {
 		return err
 	}
 	return o.show(c, &result, out)

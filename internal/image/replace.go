@@ -1,4 +1,4 @@
-package verify
+package image
 
 import (
 	"bytes"
@@ -16,7 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"sandproof/internal/fixtures/lab/qemu"
 	"sandproof/internal/redact"
 )
 
@@ -49,7 +48,7 @@ func Replace(ctx context.Context, image string, with Replacements) (*os.File, []
 	return f, paths, nil
 }
 
-// copyOf is qemu.NamelessCopy, which can be given up.
+// copyOf is NamelessCopy, which can be given up.
 func copyOf(ctx context.Context, image string) (*os.File, error) {
 	type result struct {
 		f   *os.File
@@ -57,7 +56,7 @@ func copyOf(ctx context.Context, image string) (*os.File, error) {
 	}
 	copied := make(chan result)
 	go func() {
-		f, err := qemu.NamelessCopy(image)
+		f, err := NamelessCopy(image)
 		select {
 		case copied <- result{f, err}:
 		case <-ctx.Done():

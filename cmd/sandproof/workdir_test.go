@@ -1,4 +1,4 @@
-package verify
+package main
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 // killed one left, and nothing that is in use.
 func TestWorkdir(t *testing.T) {
 	cache := t.TempDir()
-	mine, err := OpenWorkdir(t.Context(), cache)
+	mine, err := openWorkdir(t.Context(), cache)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,15 +27,15 @@ func TestWorkdir(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(cache, "verify-left", ownerLock), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	other, err := OpenWorkdir(t.Context(), cache)
+	other, err := openWorkdir(t.Context(), cache)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what was left is still there: %v", err)
 	}
-	for _, w := range []*Workdir{mine, other} {
-		if err := os.WriteFile(filepath.Join(w.Path, "file"), nil, 0o600); err != nil {
+	for _, w := range []*workdir{mine, other} {
+		if err := os.WriteFile(filepath.Join(w.path, "file"), nil, 0o600); err != nil {
 			t.Errorf("a directory in use is gone: %v", err)
 		}
 		if err := w.Close(); err != nil {
@@ -58,7 +58,7 @@ func TestWorkdirWaitsNoLongerThanItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*lockRetry)
 	defer cancel()
 	began := time.Now()
-	if w, err := OpenWorkdir(ctx, cache); !errors.Is(err, context.DeadlineExceeded) {
+	if w, err := openWorkdir(ctx, cache); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%+v, %v after %s", w, err, time.Since(began))
 	}
 }

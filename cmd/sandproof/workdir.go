@@ -1,4 +1,4 @@
-package verify
+package main
 
 import (
 	"context"
@@ -11,10 +11,10 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// Workdir is a directory for one verification: logs, the console, the probe.
+// workdir is a directory for one verification: logs, the console, the probe.
 // It goes away with Close; after a kill, with the next verification.
-type Workdir struct {
-	Path string
+type workdir struct {
+	path string
 	held *flock.Flock
 }
 
@@ -25,9 +25,9 @@ const (
 	lockRetry = 50 * time.Millisecond
 )
 
-// OpenWorkdir makes a directory below the lab's cache, and removes those whose
+// openWorkdir makes a directory below the lab's cache, and removes those whose
 // owner was killed.
-func OpenWorkdir(ctx context.Context, cache string) (*Workdir, error) {
+func openWorkdir(ctx context.Context, cache string) (*workdir, error) {
 	// One at a time, so that no directory is seen between its making and its
 	// locking.
 	all := flock.New(filepath.Join(cache, "verify.lock"))
@@ -42,7 +42,7 @@ func OpenWorkdir(ctx context.Context, cache string) (*Workdir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a directory for the verification: %w", err)
 	}
-	w := &Workdir{Path: dir, held: flock.New(filepath.Join(dir, ownerLock))}
+	w := &workdir{path: dir, held: flock.New(filepath.Join(dir, ownerLock))}
 	if locked, err := w.held.TryLock(); err != nil || !locked {
 		return nil, errors.Join(fmt.Errorf("lock the directory of the verification: locked %t: %w", locked, err), w.Close())
 	}
@@ -64,4 +64,4 @@ func sweep(cache string) error {
 }
 
 // Close removes the directory.
-func (w *Workdir) Close() error { return errors.Join(os.RemoveAll(w.Path), w.held.Close()) }
+func (w *workdir) Close() error { return errors.Join(os.RemoveAll(w.path), w.held.Close()) }

@@ -1,7 +1,7 @@
-// Package verify prepares somebody's root filesystem for the lab: it looks
-// whether an image can be one at all, and puts other files into a copy of it.
-// The image itself is opened for reading only.
-package verify
+// Package image knows the ext4 root filesystems of templates: what can be one,
+// what its init does, how it is copied, and how files in it are replaced.
+// e2fsprogs does the work inside of file systems; nothing is mounted.
+package image
 
 import (
 	"encoding/binary"
