@@ -175,16 +175,15 @@ func spin(until time.Duration) (time.Duration, error) {
 		if now >= until {
 			break
 		}
+		sum := uint64(0)
 		for i := range uint64(1000) {
-			waste += i
+			sum += i
 		}
+		runtime.KeepAlive(sum) // or nothing would be computed
 	}
 	after, err := clock(unix.CLOCK_THREAD_CPUTIME_ID)
 	return after - before, err
 }
-
-// waste takes what spin computes, which would not be computed otherwise.
-var waste uint64
 
 // clock reads one of the kernel's clocks. CLOCK_BOOTTIME is the uptime of
 // /proc/uptime.

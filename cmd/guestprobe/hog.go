@@ -404,7 +404,8 @@ func (k kernelLog) outOfMemory() []string {
 func outOfMemoryLine(record string) (string, bool) {
 	_, text, ok := strings.Cut(record, ";")
 	text, _, _ = strings.Cut(text, "\n")
-	if !ok || !(strings.HasPrefix(text, "oom-kill:") || strings.Contains(text, "ut of memory:") || strings.Contains(text, "invoked oom-killer:")) {
+	speaks := strings.HasPrefix(text, "oom-kill:") || strings.Contains(text, "ut of memory:") || strings.Contains(text, "invoked oom-killer:")
+	if !ok || !speaks {
 		return "", false
 	}
 	return text[:min(len(text), maxKernelLine)], true

@@ -26,7 +26,7 @@ func (g guest) survivor(life time.Duration) (evidence.Process, error) {
 	if life <= 0 || life > maxSurvivor {
 		return evidence.Process{}, fmt.Errorf("survivor needs -for between 0 and %s, got %s", maxSurvivor, life)
 	}
-	cmd := exec.Command("/proc/self/exe", modeSleep, life.String()) //nolint:noctx // it must outlive this process
+	cmd := exec.Command("/proc/self/exe", modeSleep, life.String()) //nolint:noctx,gosec // it must outlive this process, and the argument is a duration
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return evidence.Process{}, fmt.Errorf("start the survivor: %w", err)

@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"fmt"
 	"strings"
 	"time"
 )
@@ -133,9 +132,9 @@ func (s *Snapshot) Frozen() map[string]string {
 		freeze, events := g.Files["cgroup.freeze"], g.Files["cgroup.events"]
 		switch {
 		case strings.TrimSpace(freeze.Text) == "1":
-			frozen[name] = fmt.Sprintf("%s/cgroup.freeze reads 1", g.Path)
+			frozen[name] = g.Path + "/cgroup.freeze reads 1"
 		case strings.Contains("\n"+events.Text, "\nfrozen 1"):
-			frozen[name] = fmt.Sprintf("%s/cgroup.events has frozen 1", g.Path)
+			frozen[name] = g.Path + "/cgroup.events has frozen 1"
 		}
 	}
 	return frozen

@@ -1,10 +1,8 @@
 package requirement
 
 import (
-	"fmt"
 	"strings"
 
-	"sandproof/internal/cgroup2"
 	"sandproof/internal/evidence"
 )
 
@@ -31,77 +29,28 @@ func judgeBiteAgrees(c *subject) Outcome {
 	if c.promise.unknown != "" {
 		return unproven("what this envd promises is not known: %s", c.promise.unknown)
 	}
+	var tried []Outcome
+	if c.CPU != nil && c.weightsRight() {
+		tried = append(tried, judgeCPU(c))
+	}
+	if c.Memory != nil && judgeValue(c, "user", "memory.high").Result == Pass {
+		tried = append(tried, judgeMemory(c))
+	}
 	var acted, toothless []string
-	for _, look := range []func(*subject) (shown string, acts, known bool){weightsAct, memoryActs} {
-		switch shown, acts, known := look(c); {
-		case !known:
-		case acts:
-			acted = append(acted, shown)
-		default:
-			toothless = append(toothless, shown)
+	for _, o := range tried {
+		switch o.Result { //nolint:exhaustive // what was not told by an experiment agrees and disagrees with nothing
+		case Pass:
+			acted = append(acted, o.Read)
+		case Fail:
+			toothless = append(toothless, o.Reason)
 		}
 	}
 	const wanted = "an effect of every value that is right"
 	switch {
 	case len(toothless) > 0:
-		return fail(strings.Join(toothless, "; "), wanted, "the values are right and do not bite: %s", strings.Join(toothless, "; "))
+		return fail(strings.Join(toothless, "; "), wanted, "the values are right, and yet: %s", strings.Join(toothless, "; "))
 	case len(acted) == 0:
 		return notApplicable("no limit that is right was tried in this run")
 	}
 	return pass(strings.Join(acted, "; "), wanted, "what is set acts")
-}
-
-// weightsAct compares the shares of a command and a terminal with their
-// weights. Between equal shares and those that the weights promise, the
-// geometric mean divides: beyond it the shares follow the weights.
-func weightsAct(c *subject) (shown string, acts, known bool) {
-	user, _, sure := c.promise.wants("user", "cpu.weight")
-	ptys, _, alsoSure := c.promise.wants("ptys", "cpu.weight")
-	if c.CPU == nil || c.CPU.Command == nil || c.CPU.PTY == nil || !sure || !alsoSure ||
-		judgeValue(c, "user", "cpu.weight").Result != Pass || judgeValue(c, "ptys", "cpu.weight").Result != Pass {
-		return "", false, false
-	}
-	command, terminal := rate(c.CPU.Command), rate(c.CPU.PTY)
-	if command <= 0 || terminal <= 0 {
-		return "", false, false
-	}
-	ratio, promised := terminal/command, float64(ptys.Number)/float64(user.Number)
-	return fmt.Sprintf("a terminal got %.2f times the CPU time of a command, the weights promise %.2f", ratio, promised), ratio*ratio > promised, true
-}
-
-// rate is the share of a CPU that a process got.
-func rate(b *evidence.Burn) float64 {
-	if b.To <= b.From {
-		return 0
-	}
-	return b.CPUSeconds / (b.To - b.From)
-}
-
-// memoryActs looks whether the group's own events rose when more was allocated
-// than its limit allows.
-func memoryActs(c *subject) (shown string, acts, known bool) {
-	if c.Memory == nil || c.Memory.Report == nil || judgeValue(c, "user", "memory.high").Result != Pass {
-		return "", false, false
-	}
-	r := c.Memory.Report
-	if r.Wanted <= limit.Value(c.Snapshot.MemTotal, c.Snapshot.PageSize) || r.Before.Errno != "" || r.After.Errno != "" {
-		return "", false, false
-	}
-	before, err := cgroup2.ParseFlatKeyed(r.Before.Text)
-	if err != nil {
-		return "", false, false
-	}
-	after, err := cgroup2.ParseFlatKeyed(r.After.Text)
-	if err != nil {
-		return "", false, false
-	}
-	for _, event := range []string{"high", "max", "oom"} {
-		if after[event] > before[event] {
-			return fmt.Sprintf("the group's %s events rose from %d to %d", event, before[event], after[event]), true, true
-		}
-	}
-	if r.Allocated < r.Wanted && r.Ended != "killed" {
-		return "", false, false // the experiment was stopped before it told anything
-	}
-	return fmt.Sprintf("a process touched %d of %d bytes, more than its limit, and the group counted nothing", r.Allocated, r.Wanted), false, true
 }

@@ -20,7 +20,7 @@ const (
 )
 
 func biteRequirements() []Requirement {
-	snapshot := []string{"snapshot/envd/version", "snapshot/root/fsMagic", "snapshot/mounts", "snapshot/groups/user/path"}
+	snapshot := []string{"snapshot/envd/version", "snapshot/root/fsMagic", "snapshot/mounts"}
 	return []Requirement{
 		{
 			ID: BiteCPU, Title: "a command gets the share of a CPU that its weight gives it", Stage: StageBite, Level: LevelCore,
@@ -56,7 +56,6 @@ func biteRequirements() []Requirement {
 			Next:      "see whether the over-allocation was stopped inside its cgroup (bite.memory), and how envd is protected (stage protect)",
 			Reference: "e2b-dev/infra baeb9772d, packages/envd/main.go: the limit leaves min(1/8, 128 MiB) of the memory to envd and the system",
 			Needs:     []evidence.Piece{evidence.PieceSnapshot, evidence.PieceMemory},
-			Helps:     []evidence.Piece{evidence.PieceLater},
 			Inputs: []string{
 				"snapshot/envd/version", "memory/report", "memory/report/ended", "memory/healthAnswered",
 				"memory/report/envdBefore", "memory/report/envdBefore/pid", "memory/report/envdBefore/startTicks",
@@ -140,6 +139,14 @@ func judgeCPU(c *subject) Outcome {
 		return fail(read, wanted, "the weights are right and do not bite: %s", read)
 	}
 	return fail(read, wanted, "%s: the weights that envd promises are not in force", read)
+}
+
+// rate is the share of a CPU that a process got.
+func rate(b *evidence.Burn) float64 {
+	if b.To <= b.From {
+		return 0
+	}
+	return b.CPUSeconds / (b.To - b.From)
 }
 
 // controlOf is the ratio of the two equal processes, the greater to the lesser.

@@ -42,6 +42,19 @@ var describing = []string{
 	"log/holes",                                                                                                   // a hole makes an outcome unproven; its absence is the good case
 	"log/findings/rule", "log/findings/group", "log/findings/property", "log/findings/errno", "log/findings/time", // they tell failures apart
 	"log/findings/message", "log/findings/raw", "log/findings/source", "log/findings/offset",
+	"notAsked", // why an experiment is absent
+	"placement/realTime",
+	"cpu/*/process", "cpu/control/cpu",
+	"memory/healthFailed", "memory/healthLost", "memory/healthError", // a failure; its absence is the good case
+	"memory/healthSlowestMS",
+	"memory/report/hog", "memory/report/group", "memory/report/limit", "memory/report/throttle", "memory/report/allocated", "memory/report/wanted",
+	"memory/report/used", "memory/report/available", "memory/report/availableLeast", "memory/report/floor", "memory/report/detail",
+	"memory/report/before/inode", "memory/report/after/inode",
+	"memory/report/swap",      // why nothing was stopped
+	"memory/report/kernelLog", // another witness than the group's own counts
+	"memory/report/envdBefore", "memory/report/envdAfter",
+	"lifecycle/notOffered", "lifecycle/paused", "lifecycle/aside",
+	"lifecycle/before", "lifecycle/survivor", "lifecycle/placement",
 }
 
 // evidenceFiles are the recorded ones and those made for tests, by name.
@@ -183,8 +196,11 @@ func TestEveryFieldIsAnInputOrDescribes(t *testing.T) {
 	}
 }
 
+// laterLooks are where evidence has the snapshots after the first.
+var laterLooks = []string{"later", "lifecycle/snapshot"}
+
 // walk lists the leaves of a type by their paths in JSON; a map's key is "*".
-// The second look has the fields of the first, and is not walked again.
+// The later looks have the fields of the first, and are not walked again.
 func walk(typ reflect.Type, path string, fields *[]string) {
 	switch typ.Kind() { //nolint:exhaustive // all other kinds are leaves
 	case reflect.Pointer, reflect.Slice:
@@ -203,10 +219,9 @@ func walk(typ reflect.Type, path string, fields *[]string) {
 		}
 		for field := range typ.Fields() {
 			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-			if path == "" && name == string(evidence.PieceLater) {
-				continue
+			if below := strings.TrimPrefix(path+"/"+name, "/"); !slices.Contains(laterLooks, below) {
+				walk(field.Type, below, fields)
 			}
-			walk(field.Type, strings.TrimPrefix(path+"/"+name, "/"), fields)
 		}
 		return
 	}
@@ -214,11 +229,12 @@ func walk(typ reflect.Type, path string, fields *[]string) {
 }
 
 // matches tells whether a field's path is a pattern for an input: "*" stands
-// for any key of a map, and what is said of the second look holds for the
-// first.
+// for any key of a map, and what is said of a later look holds for the first.
 func matches(field, input string) bool {
-	if rest, ok := strings.CutPrefix(input, "later/"); ok {
-		input = "snapshot/" + rest
+	for _, look := range laterLooks {
+		if rest, ok := strings.CutPrefix(input, look+"/"); ok {
+			input = "snapshot/" + rest
+		}
 	}
 	f, i := strings.Split(field, "/"), strings.Split(input, "/")
 	return slices.EqualFunc(f, i, func(name, key string) bool { return name == key || name == "*" })
