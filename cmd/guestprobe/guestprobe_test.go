@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,12 +15,12 @@ import (
 	"sandproof/internal/evidence"
 )
 
-// TestMain lets the probe play its own child and grandchild, as it does in a
-// guest by running itself anew.
+// TestMain lets the probe play its own children, as it does in a guest by
+// running itself anew.
 func TestMain(m *testing.M) {
 	// Under the race detector each of them would sleep a second at its end.
 	os.Setenv("GORACE", "atexit_sleep_ms=0")
-	if len(os.Args) > 1 && (os.Args[1] == modeReport || os.Args[1] == modeGrandparent) {
+	if len(os.Args) > 1 && slices.Contains([]string{modeReport, modeGrandparent, modeHogChild, modeSleep}, os.Args[1]) {
 		if err := run(os.Args[1:], os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1) //nolint:forbidigo // the probe's own end
@@ -215,7 +216,7 @@ func TestHostileTextCannotBreakTheFrame(t *testing.T) {
 }
 
 func TestUnknownModeIsAnError(t *testing.T) {
-	if err := run([]string{"nonsense"}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "snapshot, placement or self") {
+	if err := run([]string{"nonsense"}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), `unknown mode "nonsense": snapshot, placement,`) {
 		t.Errorf("got %v", err)
 	}
 }
