@@ -33,7 +33,7 @@ func (g guest) burn(ctx context.Context, name string, wait, long time.Duration) 
 	if name == "" || long <= 0 || long > maxBurn {
 		return nil, fmt.Errorf("burn needs -meet=NAME and -for between 0 and %s, got %q and %s", maxBurn, name, long)
 	}
-	// CPU and CPU time are the thread's.
+	// The CPU that is bound to is the thread's.
 	runtime.LockOSThread()
 	cpu, err := bindToLastCPU()
 	if err != nil {
@@ -159,29 +159,27 @@ func parseStart(text string) (time.Duration, error) {
 	return time.Duration(n), nil
 }
 
-// spin burns the thread's CPU until an uptime, and returns the CPU time that
-// it got. What a process gets of the CPU between the end and its own next look
-// at the clock is the time of one round, some microseconds.
+// spin burns until an uptime, and returns the CPU time that the process got,
+// with all that Go's runtime does beside. The loop calls the kernel for
+// nothing, not even for the time: around each system call the runtime may move
+// work between threads, and would compete with the loop.
 func spin(until time.Duration) (time.Duration, error) {
-	before, err := clock(unix.CLOCK_THREAD_CPUTIME_ID)
+	now, err := clock(unix.CLOCK_BOOTTIME)
 	if err != nil {
 		return 0, err
 	}
-	for {
-		now, err := clock(unix.CLOCK_BOOTTIME)
-		if err != nil {
-			return 0, err
-		}
-		if now >= until {
-			break
-		}
+	before, err := clock(unix.CLOCK_PROCESS_CPUTIME_ID)
+	if err != nil {
+		return 0, err
+	}
+	for end := time.Now().Add(until - now); time.Now().Before(end); {
 		sum := uint64(0)
 		for i := range uint64(1000) {
 			sum += i
 		}
 		runtime.KeepAlive(sum) // or nothing would be computed
 	}
-	after, err := clock(unix.CLOCK_THREAD_CPUTIME_ID)
+	after, err := clock(unix.CLOCK_PROCESS_CPUTIME_ID)
 	return after - before, err
 }
 

@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) {
 	// Under the race detector each of them would sleep a second at its end.
 	os.Setenv("GORACE", "atexit_sleep_ms=0")
-	if len(os.Args) > 1 && slices.Contains([]string{modeReport, modeGrandparent, modeHogChild, modeSleep}, os.Args[1]) {
+	if len(os.Args) > 1 && slices.Contains([]string{modeReport, modeGrandparent, modeHogChild, modeSleep, "burn"}, os.Args[1]) {
 		if err := run(os.Args[1:], os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1) //nolint:forbidigo // the probe's own end
