@@ -27,7 +27,7 @@ func Requires(id requirement.ID) Labels {
 	return Label("requirement:"+string(id), "stage:"+string(r.Stage), "level:"+string(r.Level))
 }
 
-// compareWithCatalogue says which requirements have no spec in a template's
+// compareWithCatalogue says which requirements have no spec in a sandbox's
 // container, more than one, or are unknown.
 func compareWithCatalogue(claimed []requirement.ID, containers int) error {
 	var trouble []string
@@ -39,7 +39,7 @@ func compareWithCatalogue(claimed []requirement.ID, containers int) error {
 			}
 		}
 		if n != containers {
-			trouble = append(trouble, fmt.Sprintf("%s has %d specs for %d templates", r.ID, n, containers))
+			trouble = append(trouble, fmt.Sprintf("%s has %d specs for %d sandboxes", r.ID, n, containers))
 		}
 	}
 	for _, id := range claimed {
@@ -57,10 +57,10 @@ func compareWithCatalogue(claimed []requirement.ID, containers int) error {
 // needs, within the spec's context, and judges it.
 type judged func(id requirement.ID) requirement.Outcome
 
-// sandbox returns the sandbox of the current spec's template.
+// sandbox returns the sandbox of the current spec.
 func sandbox(ctx SpecContext) judged {
 	GinkgoHelper()
-	current := currentTemplate()
+	current := currentSandbox()
 	return func(id requirement.ID) requirement.Outcome {
 		r, known := requirement.Lookup(id)
 		if !known {
@@ -81,9 +81,9 @@ func sandbox(ctx SpecContext) judged {
 func Hold(id requirement.ID) types.GomegaMatcher { return &holdMatcher{id: id} }
 
 type holdMatcher struct {
-	id       requirement.ID
-	template string
-	outcome  requirement.Outcome
+	id      requirement.ID
+	sandbox string
+	outcome requirement.Outcome
 }
 
 // Match implements types.GomegaMatcher.
@@ -92,9 +92,9 @@ func (m *holdMatcher) Match(actual any) (bool, error) {
 	if !ok {
 		return false, fmt.Errorf("BUG: Hold judges sandbox(ctx), not %T", actual)
 	}
-	m.template = currentTemplate().name
+	m.sandbox = currentSandbox().name
 	m.outcome = judge(m.id)
-	if err := suite.recorder.Record(rundir.Record{Template: m.template, Outcome: &m.outcome}); err != nil {
+	if err := suite.recorder.Record(rundir.Record{Sandbox: m.sandbox, Outcome: &m.outcome}); err != nil {
 		return false, fmt.Errorf("infra: the outcome of %s was judged and could not be recorded: %w", m.id, err)
 	}
 	AddReportEntry("outcome", m.outcome, ReportEntryVisibilityNever)
@@ -107,7 +107,7 @@ func (m *holdMatcher) FailureMessage(any) string {
 	r, _ := requirement.Lookup(m.id)
 	o := m.outcome
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s (%s)\n", o.Result, m.id, m.template)
+	fmt.Fprintf(&b, "%s: %s (%s)\n", o.Result, m.id, m.sandbox)
 	for _, line := range []struct{ label, text string }{
 		{"reason", o.Reason},
 		{"read", o.Read},

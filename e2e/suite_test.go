@@ -1,5 +1,5 @@
 // Package e2e_test is the suites: what `ginkgo run ./e2e` runs. For each
-// template it creates one sandbox, collects evidence on demand, and asks each
+// template it creates a sandbox, or several, collects evidence on demand, and asks each
 // requirement in a spec of its own.
 package e2e_test
 
@@ -102,6 +102,12 @@ func createRun(cfg config.Config) (*rundir.Run, error) {
 	}
 	for _, t := range cfg.Templates {
 		m.Templates = append(m.Templates, t.Name)
+		if n := cfg.Sandboxes(t); n > 1 {
+			if m.Repeat == nil {
+				m.Repeat = map[string]int{}
+			}
+			m.Repeat[t.Name] = n
+		}
 	}
 	for _, r := range requirement.All() {
 		m.Requirements = append(m.Requirements, r.ID)
@@ -127,7 +133,7 @@ var _ = SynchronizedBeforeSuite(openRun, joinRun)
 // openRun runs in process 1: it opens the target and looks that everything is
 // in place before any spec runs.
 func openRun(ctx SpecContext) []byte {
-	if err := compareWithCatalogue(required, len(suite.config.Templates)); err != nil {
+	if err := compareWithCatalogue(required, containers()); err != nil {
 		giveUp(err)
 	}
 	settings, err := openTarget(ctx)

@@ -348,11 +348,11 @@ func processName() string {
 }
 
 // collectOptions is what collecting one template's evidence takes.
-func (t *target) collectOptions(template config.Template) collect.Options {
+func (t *target) collectOptions(template config.Template, number int) collect.Options {
 	return collect.Options{
 		Run: suite.run.Manifest.Run, Process: processName(), Version: version,
 		Target: string(suite.config.Target), StandIn: t.settings.StandIn[template.Name],
-		Template: template, Intervals: suite.config.IntervalsFor(template),
+		Template: template, Number: number, Intervals: suite.config.IntervalsFor(template),
 		Client: t.client, Logs: t.logs, Probe: t.probe,
 		Experiments: suite.config.WantsExperiments(),
 		Alone: func(ctx context.Context) (func(), error) {

@@ -7,40 +7,53 @@ import (
 
 	"sandproof/internal/collect"
 	"sandproof/internal/config"
+	"sandproof/internal/evidence"
 )
 
-// running is one template while its specs run.
+// running is one sandbox while its specs run.
 type running struct {
 	name    string
 	session *collect.Session
 }
 
-// templates are the templates of this process by name.
-var templates = map[string]*running{}
+// sandboxes are those of this process by name.
+var sandboxes = map[string]*running{}
 
-// currentTemplate finds the template of the current spec: the container below
-// the root one carries its name.
-func currentTemplate() *running {
+// currentSandbox finds the sandbox of the current spec: the container below the
+// root one carries its name.
+func currentSandbox() *running {
 	texts := CurrentSpecReport().ContainerHierarchyTexts
-	if len(texts) < 2 || templates[texts[1]] == nil {
-		panic("BUG: a spec outside of a template's container")
+	if len(texts) < 2 || sandboxes[texts[1]] == nil {
+		panic("BUG: a spec outside of a sandbox's container")
 	}
-	return templates[texts[1]]
+	return sandboxes[texts[1]]
 }
 
-// The tree: one ordered container for each template, with every stage in the
-// order in which things can break. The list of templates is fixed before the
-// tree is built and the same in every parallel process.
+// The tree: one ordered container for each sandbox, with every stage in the
+// order in which things can break. Templates, and how many sandboxes each is
+// judged by, are fixed before the tree is built and the same in every parallel
+// process.
 var _ = Describe("sandboxes", func() {
 	for _, template := range suite.config.Templates {
-		describeTemplate(template)
+		for n := range suite.config.Sandboxes(template) {
+			describeSandbox(template, n+1)
+		}
 	}
 })
 
-func describeTemplate(template config.Template) {
+// containers is how many sandboxes the tree has.
+func containers() int {
+	n := 0
+	for _, template := range suite.config.Templates {
+		n += suite.config.Sandboxes(template)
+	}
+	return n
+}
+
+func describeSandbox(template config.Template, number int) {
 	waits := suite.config.IntervalsFor(template)
-	Describe(template.Name, Ordered, ContinueOnFailure, func() {
-		BeforeAll(func(ctx SpecContext) { openSandbox(ctx, template) }, NodeTimeout(waits.Create+2*waits.Request))
+	Describe(evidence.NameOf(template.Name, number), Ordered, ContinueOnFailure, func() {
+		BeforeAll(func(ctx SpecContext) { openSandbox(ctx, template, number) }, NodeTimeout(waits.Create+2*waits.Request))
 
 		Describe("image", imageSpecs)
 		Describe("boot", bootSpecs)
@@ -60,32 +73,33 @@ func describeTemplate(template config.Template) {
 	})
 }
 
-// openSandbox creates the template's sandbox and registers its destruction in
-// the same breath. Trouble becomes evidence: no node fails for it, each
-// requirement says what it could not see.
-func openSandbox(ctx SpecContext, template config.Template) {
-	session := collect.New(suite.target.collectOptions(template))
-	templates[template.Name] = &running{name: template.Name, session: session}
-	DeferCleanup(closeSandbox, template.Name, NodeTimeout(suite.config.IntervalsFor(template).Destroy*2))
-	progressf("%s: creating a sandbox", template.Name)
+// openSandbox creates a sandbox and registers its destruction in the same
+// breath. Trouble becomes evidence: no node fails for it, each requirement says
+// what it could not see.
+func openSandbox(ctx SpecContext, template config.Template, number int) {
+	name := evidence.NameOf(template.Name, number)
+	session := collect.New(suite.target.collectOptions(template, number))
+	sandboxes[name] = &running{name: name, session: session}
+	DeferCleanup(closeSandbox, name, NodeTimeout(suite.config.IntervalsFor(template).Destroy*2))
+	progressf("%s: creating a sandbox", name)
 	session.Open(ctx)
 	if api := session.Evidence().API; api != nil {
-		progressf("%s: sandbox %s after %.1f s", template.Name, api.SandboxID, api.Answered.Sub(api.Requested).Seconds())
+		progressf("%s: sandbox %s after %.1f s", name, api.SandboxID, api.Answered.Sub(api.Requested).Seconds())
 	}
 }
 
 // closeSandbox writes the evidence, then destroys the sandbox; both are done
 // before either is asserted.
 func closeSandbox(ctx SpecContext, name string) {
-	session := templates[name].session
+	session := sandboxes[name].session
 	destroyed := session.Close(ctx)
 	written := suite.run.WriteEvidence(session.Evidence(), suite.redactor)
 	if destroyed != nil {
-		problemf("the sandbox of template %s may be left behind: %v", name, destroyed)
-		Fail(fmt.Sprintf("infra: the sandbox of template %s may be left behind: %v", name, destroyed))
+		problemf("the sandbox of %s may be left behind: %v", name, destroyed)
+		Fail(fmt.Sprintf("infra: the sandbox of %s may be left behind: %v", name, destroyed))
 	}
 	if written != nil {
-		problemf("the evidence of template %s was not written: %v", name, written)
-		Fail(fmt.Sprintf("infra: the evidence of template %s was not written: %v", name, written))
+		problemf("the evidence of %s was not written: %v", name, written)
+		Fail(fmt.Sprintf("infra: the evidence of %s was not written: %v", name, written))
 	}
 }

@@ -121,6 +121,17 @@ func TestPlanHog(t *testing.T) {
 	}
 }
 
+// Steps are large far from the limit, and never larger than what is left.
+func TestStepsOfAHog(t *testing.T) {
+	const mebi = 1 << 20
+	p := hogPlan{limit: 400 * mebi, wanted: 416 * mebi}
+	for used, want := range map[uint64]byte{0: 16, 200 * mebi: 12, 360 * mebi: 2, 390 * mebi: 1, 400 * mebi: 1, 500 * mebi: 1} {
+		if got := p.stepsAt(used); got != want {
+			t.Errorf("at %d MiB: %d steps, want %d", used/mebi, got, want)
+		}
+	}
+}
+
 // On a host that is no guest nothing is ever allocated.
 func TestHogWithoutALimit(t *testing.T) {
 	r := host.hog(t.Context(), os.Getpid(), t.TempDir(), time.Second)
@@ -162,11 +173,11 @@ func TestHogChild(t *testing.T) {
 				t.Errorf("its score is %q, %v", score, err)
 			}
 			before := resident(t, pid)
-			if err := c.step(); err != nil {
+			if err := c.step(3); err != nil {
 				t.Fatal(err)
 			}
-			if grown := resident(t, pid) - before; grown < hogStep || grown > 2*hogStep {
-				t.Errorf("it grew by %d bytes, want %d", grown, hogStep)
+			if grown := resident(t, pid) - before; grown < 3*hogStep || grown > 4*hogStep {
+				t.Errorf("it grew by %d bytes, want %d", grown, 3*hogStep)
 			}
 			stop(c)
 			if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
@@ -272,7 +283,7 @@ func TestHogThatHangs(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	defer context.AfterFunc(ctx, c.kill)()
-	if err := c.step(); !errors.Is(err, io.EOF) {
+	if err := c.step(1); !errors.Is(err, io.EOF) {
 		t.Errorf("got %v", err)
 	}
 }

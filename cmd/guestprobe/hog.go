@@ -32,8 +32,8 @@ const (
 )
 
 const (
-	// hogStep is how much is allocated at once, in bytes: between two steps the
-	// probe looks whether to go on.
+	// hogStep is the least that is allocated at once, in bytes: between two
+	// orders the probe looks whether to go on.
 	hogStep = 4 << 20
 	// hogMore is how much more than the limit is wanted, in bytes.
 	hogMore = 16 << 20
@@ -49,7 +49,8 @@ var hogFiles = []string{"cgroup.procs", "memory.max", "memory.high", "memory.cur
 
 // hogPlan is what a group's limits and the guest's memory allow.
 type hogPlan struct {
-	wanted uint64
+	// limit is what the group may use, and wanted how much is to be taken.
+	limit, wanted uint64
 	// throttles is true where only memory.high is set: it slows down and never
 	// stops, so that the first sign of it must be enough.
 	throttles bool
@@ -82,7 +83,17 @@ func planHog(group evidence.Group, self evidence.Process, used, available uint64
 			"%s may use %d bytes more, and the guest has %d bytes to give, of which %d are kept: its own memory ends first",
 			group.Path, most-used, available, hogFloor)}
 	}
-	return hogPlan{wanted: (most + hogMore) / hogStep * hogStep, throttles: throttles}
+	return hogPlan{limit: most, wanted: (most + hogMore) / hogStep * hogStep, throttles: throttles}
+}
+
+// stepsAt is how many steps are taken at once where the group uses so much: far
+// from the limit a quarter of the way, near to it one.
+func (p hogPlan) stepsAt(used uint64) byte {
+	const mostAtOnce = 16
+	if used >= p.limit {
+		return 1
+	}
+	return byte(min(max((p.limit-used)/4/hogStep, 1), mostAtOnce))
 }
 
 // limitOf reads a limit in bytes; 0 means that there is none.
@@ -154,10 +165,11 @@ func (g guest) letLoose(ctx context.Context, plan hogPlan, report *evidence.HogR
 			report.Ended, report.Detail = end, detail
 			return
 		}
-		if child.step() != nil {
+		steps := plan.stepsAt(report.Used + report.Allocated)
+		if child.step(steps) != nil {
 			break
 		}
-		report.Allocated += hogStep
+		report.Allocated += uint64(steps) * hogStep
 	}
 	if report.Allocated >= plan.wanted {
 		child.kill()
@@ -251,9 +263,9 @@ func startHog() (*hogChild, error) {
 	return c, nil
 }
 
-// step lets the child allocate once more, and waits until it has.
-func (c *hogChild) step() error {
-	if _, err := c.orders.Write([]byte{1}); err != nil {
+// step lets the child allocate so many steps at once, and waits until it has.
+func (c *hogChild) step(n byte) error {
+	if _, err := c.orders.Write([]byte{n}); err != nil {
 		return err
 	}
 	return c.reply()
@@ -291,8 +303,8 @@ func (c *hogChild) close() {
 	}
 }
 
-// playHog is the child's part: it allocates a step for each byte that it is
-// sent, and ends with the pipe.
+// playHog is the child's part: it allocates as many steps as each byte that it
+// is sent says, and ends with the pipe.
 func playHog() error {
 	orders, replies := os.NewFile(hogOrders, "orders"), os.NewFile(hogReplies, "replies")
 	if orders == nil || replies == nil {
@@ -312,20 +324,16 @@ func playHog() error {
 		case err != nil:
 			return err
 		}
-		if err := allocate(hogStep); err != nil {
+		if err := allocate(int(order[0]) * hogStep); err != nil {
 			return err
 		}
 	}
 }
 
-// allocate takes memory and touches every page of it; it is never given back.
+// allocate takes memory with every page of it; it is never given back.
 func allocate(size int) error {
-	taken, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
-	if err != nil {
+	if _, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE); err != nil {
 		return fmt.Errorf("mmap: %w", err)
-	}
-	for i := 0; i < size; i += os.Getpagesize() {
-		taken[i] = 1
 	}
 	return nil
 }

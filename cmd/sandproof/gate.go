@@ -66,7 +66,7 @@ func judge() *cobra.Command {
 			}
 			for _, s := range all {
 				for _, r := range requirement.All() {
-					merged.Outcomes[s.Template] = append(merged.Outcomes[s.Template], r.Judge(s))
+					merged.Outcomes[s.Name()] = append(merged.Outcomes[s.Name()], r.Judge(s))
 				}
 			}
 			return conclude(cmd, run, merged, false)
@@ -81,11 +81,14 @@ func conclude(cmd *cobra.Command, run *rundir.Run, merged rundir.Merged, keep bo
 	if err != nil {
 		return err
 	}
-	verdicts := run.Verdicts(merged, func(template string) verdict.Input {
+	verdicts := run.Verdicts(merged, func(template, sandbox string) verdict.Input {
 		in := verdict.Input{Profile: config.Profile(run.Manifest.Profile), Reproduce: reproduce(run.Manifest.Target, template)}
 		for _, s := range all {
-			if s.Template == template {
+			if s.Name() == sandbox {
 				in.StandIn, in.Generation, in.Envd = s.StandIn, requirement.GenerationName(s), envdVersion(s)
+				if s.API != nil {
+					in.Node = s.API.NodeID
+				}
 			}
 		}
 		return in

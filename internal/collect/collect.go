@@ -46,6 +46,7 @@ type Options struct {
 	StandIn bool
 
 	Template  config.Template
+	Number    int // of the sandbox among the template's, from 1
 	Intervals config.Intervals
 	Client    *sandboxapi.Client
 	Logs      []logscan.Source
@@ -67,8 +68,10 @@ type Session struct {
 	sandbox  *sandboxapi.Sandbox
 	envd     *envd.Client
 	tried    map[evidence.Piece]bool
-	uploaded bool
-	renewal  func()
+	// written is true once the probe lies in the guest, uploaded once it can be
+	// executed there.
+	written, uploaded bool
+	renewal           func()
 	// id is the session's own; cutOff is true when a create call may have made a
 	// sandbox that nobody was told of.
 	id     string
@@ -80,7 +83,7 @@ func New(o Options) *Session {
 	return &Session{
 		options: o, tried: map[evidence.Piece]bool{}, id: rand.Text(),
 		evidence: &evidence.Sandbox{
-			Version: evidence.Version, Run: o.Run, Target: o.Target, Template: o.Template.Name, StandIn: o.StandIn,
+			Version: evidence.Version, Run: o.Run, Target: o.Target, Template: o.Template.Name, Number: o.Number, StandIn: o.StandIn,
 		},
 	}
 }
@@ -160,6 +163,7 @@ func (s *Session) look(ctx context.Context) {
 	}
 	api := s.evidence.API
 	api.StartedAt, api.EndAt, api.CPUCount, api.MemoryMB = &detail.StartedAt, &detail.EndAt, detail.CPUCount, detail.MemoryMB
+	api.NodeID = s.node(ctx)
 	if api.BuildWanted == "" {
 		return
 	}
@@ -172,6 +176,26 @@ func (s *Session) look(ctx context.Context) {
 			api.BuildID = t.BuildID
 		}
 	}
+}
+
+// node finds the node on which the sandbox runs: the only one there is, or the
+// one that lists it. Servers since 2026 do not list a node's sandboxes, and the
+// calls need an admin token; where nothing tells, it is empty.
+func (s *Session) node(ctx context.Context) string {
+	nodes, err := s.options.Client.Nodes(ctx)
+	if err != nil {
+		return ""
+	}
+	if len(nodes) == 1 {
+		return nodes[0].ID
+	}
+	for _, n := range nodes {
+		detail, err := s.options.Client.Node(ctx, n.ID)
+		if err == nil && slices.ContainsFunc(detail.Sandboxes, func(l sandboxapi.ListedSandbox) bool { return l.SandboxID == s.sandbox.SandboxID }) {
+			return n.ID
+		}
+	}
+	return ""
 }
 
 // renew keeps the sandbox alive at half its time to live, beyond the context

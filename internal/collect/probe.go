@@ -32,18 +32,25 @@ func (s *Session) upload(ctx context.Context, piece evidence.Piece) bool {
 		s.problem(piece, kindOf(err), "upload the guest probe", err, meaningOf(err))
 		return false
 	}
-	result, err := s.run(ctx, []string{"chmod", "0755", probePath}, kind{})
-	if err != nil {
-		s.problem(piece, kindOf(err), "make the guest probe executable", err, meaningOf(err))
-		return false
-	}
-	if result.ExitCode != 0 || !result.Exited {
-		err, meaning := exitProblem("chmod", result)
-		s.problem(piece, evidence.ProblemGuest, "make the guest probe executable", err, meaning)
+	s.written = true
+	if failed := s.makeExecutable(ctx, kind{}); failed != nil {
+		s.problem(piece, failed.kind, "make the guest probe executable", failed.err, failed.meaning)
 		return false
 	}
 	s.uploaded = true
 	return true
+}
+
+func (s *Session) makeExecutable(ctx context.Context, as kind) *failure {
+	result, err := s.run(ctx, []string{"chmod", "0755", probePath}, as)
+	if err != nil {
+		return &failure{kindOf(err), err, meaningOf(err)}
+	}
+	if result.ExitCode != 0 || !result.Exited {
+		err, meaning := exitProblem("chmod", result)
+		return &failure{evidence.ProblemGuest, err, meaning}
+	}
+	return nil
 }
 
 // kind is how a command is started: with a terminal, or with a tag.
@@ -106,7 +113,11 @@ func (s *Session) snapshot(ctx context.Context) {
 	if s.evidence.Health == nil {
 		return
 	}
-	if snapshot, ok := ask[evidence.Snapshot](ctx, s, evidence.PieceSnapshot, kind{}, "snapshot"); ok {
+	snapshot, ok := ask[evidence.Snapshot](ctx, s, evidence.PieceSnapshot, kind{}, "snapshot")
+	if !ok && s.written && s.evidence.ProblemOf(evidence.PieceSnapshot).Kind == evidence.ProblemGuest {
+		snapshot, ok = s.snapshotAside(ctx)
+	}
+	if ok {
 		snapshot.Received = time.Now().UTC()
 		s.evidence.Snapshot = snapshot
 		// However it came into the image, the stand-in is no real envd.
@@ -116,14 +127,30 @@ func (s *Session) snapshot(ctx context.Context) {
 	}
 }
 
-// later looks at the guest once more, after a time in which what sets its own
-// house in order has had its chance.
+// snapshotAside looks at a guest in which no ordinary process starts, by one
+// that envd starts beside its cgroups, where it can. What that costs the
+// template is recorded already: an ordinary start has failed.
+func (s *Session) snapshotAside(ctx context.Context) (*evidence.Snapshot, bool) {
+	aside := kind{tag: systemTag}
+	if s.makeExecutable(ctx, aside) != nil {
+		return nil, false
+	}
+	snapshot, failed := answerOf[evidence.Snapshot](ctx, s, aside, "snapshot")
+	if failed != nil {
+		return nil, false
+	}
+	snapshot.Aside = true
+	return snapshot, true
+}
+
+// later looks at the guest once more, some time after the first look, in which
+// what sets its own house in order has had its chance.
 func (s *Session) later(ctx context.Context) {
 	if s.evidence.Snapshot == nil {
 		return
 	}
 	select {
-	case <-time.After(s.options.Intervals.Settle):
+	case <-time.After(time.Until(s.evidence.Snapshot.Received.Add(s.options.Intervals.Settle))):
 	case <-ctx.Done():
 		s.problem(evidence.PieceLater, evidence.ProblemInfra, "wait before the second look", ctx.Err(), "")
 		return

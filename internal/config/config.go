@@ -46,6 +46,9 @@ type Config struct {
 	// Experiments says whether the limits are tried and the sandbox is paused;
 	// auto means where the profile decides by it.
 	Experiments Switch `yaml:"experiments"`
+	// Repeat is how many sandboxes of each template are judged, one after the
+	// other; what differs between them is a failure of its own.
+	Repeat int `yaml:"repeat"`
 	// Templates are the templates to judge, in the order in which they are
 	// judged: by priority, then as written.
 	Templates []Template `yaml:"templates,omitempty"`
@@ -69,6 +72,8 @@ type Template struct {
 	BuildID string `yaml:"build-id,omitempty"`
 	// Priority orders patching and judging: 1 is first. 0 means last.
 	Priority int `yaml:"priority,omitempty"`
+	// Repeat overrides the run's, where it is not 0.
+	Repeat int `yaml:"repeat,omitempty"`
 	// Intervals override the run's intervals for this template; zero fields
 	// do not override.
 	Intervals Intervals `yaml:"intervals,omitempty"`
@@ -176,6 +181,14 @@ type Intervals struct {
 	Destroy time.Duration `yaml:"destroy,omitempty"`
 	// Poll is the pause between two looks at something awaited.
 	Poll time.Duration `yaml:"poll,omitempty"`
+}
+
+// Sandboxes is how many sandboxes of a template are judged.
+func (c *Config) Sandboxes(t Template) int {
+	if t.Repeat != 0 {
+		return t.Repeat
+	}
+	return c.Repeat
 }
 
 // WantsExperiments tells whether this run tries the limits and pauses

@@ -14,6 +14,7 @@ func defaults() Config {
 		Target:      TargetAuto,
 		Profile:     ProfileCore,
 		Experiments: SwitchAuto,
+		Repeat:      1,
 		Lab: Lab{
 			Templates: []string{"base"},
 			MaxGuests: 4,
@@ -28,7 +29,7 @@ func defaults() Config {
 			EnvdReady:  30 * time.Second,
 			Command:    30 * time.Second,
 			Forwarder:  6 * time.Second,
-			Burn:       time.Second,
+			Burn:       600 * time.Millisecond,
 			Pressure:   15 * time.Second,
 			Settle:     2 * time.Second,
 			LogQuiet:   600 * time.Millisecond,

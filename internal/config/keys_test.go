@@ -60,6 +60,8 @@ var changes = map[string]struct{ without, with string }{
 	"target":                         {baseline, strings.Replace(baseline, "target: live", "target: lab", 1)},
 	"profile":                        {baseline, strings.Replace(baseline, "profile: core", "profile: gate", 1)},
 	"experiments":                    {baseline, "experiments: off\n" + baseline},
+	"repeat":                         {baseline, "repeat: 3\n" + baseline},
+	"templates.*.repeat":             {baseline, inTemplate("repeat: 3")},
 	"templates.*.name":               {baseline, strings.Replace(baseline, "name: two", "name: three", 1)},
 	"templates.*.build-id":           {baseline, inTemplate("build-id: 9ac9c8b9-9b8b-476c-9238-8266af308c32")},
 	"templates.*.priority":           {baseline, inTemplate("priority: 1")},

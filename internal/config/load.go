@@ -298,6 +298,7 @@ func (c *Config) check(p *problems) {
 	if !slices.Contains([]Switch{SwitchAuto, SwitchOn, SwitchOff}, c.Experiments) {
 		p.addf("experiments %q: want auto (as the profile has it), on or off", c.Experiments)
 	}
+	c.checkRepeat(p)
 	c.checkIntervals(p, "", c.Intervals)
 	c.checkLive(p)
 	if c.Target == TargetLab {
@@ -375,6 +376,20 @@ func (c *Config) checkIntervals(p *problems, of string, i Intervals) {
 		p.addf("%sintervals.log-cap %s must exceed log-quiet %s", of, i.LogCap, i.LogQuiet)
 	}
 	c.checkExperiments(p, of, i)
+}
+
+// mostSandboxes is how many sandboxes of one template a run may ask for.
+const mostSandboxes = 100
+
+func (c *Config) checkRepeat(p *problems) {
+	if c.Repeat < 1 || c.Repeat > mostSandboxes {
+		p.addf("repeat %d: want 1 to %d sandboxes of each template", c.Repeat, mostSandboxes)
+	}
+	for _, t := range c.Templates {
+		if t.Repeat < 0 || t.Repeat > mostSandboxes {
+			p.addf("template %s: repeat %d: want 1 to %d sandboxes, or leave it out", t.Name, t.Repeat, mostSandboxes)
+		}
+	}
 }
 
 // checkExperiments checks the waits of experiments that are to be made.

@@ -9,6 +9,7 @@
 package evidence
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -47,6 +48,8 @@ type Sandbox struct {
 	Run      string `json:"run"`
 	Target   string `json:"target"`   // "live" or "lab"
 	Template string `json:"template"` // as it was asked for
+	// Number counts the sandboxes of one template in a run, from 1; 0 means 1.
+	Number int `json:"number,omitempty"`
 	// StandIn is true when the lab's stand-in played envd. Such evidence says
 	// nothing about a cluster.
 	StandIn   bool              `json:"standIn,omitempty"`
@@ -64,6 +67,18 @@ type Sandbox struct {
 	// absent on purpose, and so nothing is proven by them.
 	NotAsked []Piece   `json:"notAsked,omitempty"`
 	Problems []Problem `json:"problems,omitempty"`
+}
+
+// Name is the sandbox's name within its run.
+func (s *Sandbox) Name() string { return NameOf(s.Template, s.Number) }
+
+// NameOf names one of a template's sandboxes: the first by the template alone.
+// A template's name holds no "@".
+func NameOf(template string, number int) string {
+	if number <= 1 {
+		return template
+	}
+	return fmt.Sprintf("%s@%d", template, number)
 }
 
 // Problem says why a piece of evidence is absent or incomplete.

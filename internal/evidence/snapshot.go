@@ -10,8 +10,12 @@ type Snapshot struct {
 	// Received is the harness's clock when the snapshot arrived; collect sets
 	// it, the probe leaves it zero.
 	Received time.Time `json:"received,omitzero"`
-	Kernel   Kernel    `json:"kernel"`
-	Boot     Boot      `json:"boot"`
+	// Aside is true where the probe ran beside envd's cgroups, since nothing
+	// could be started in them; collect sets it. Such a look counts for no
+	// placement.
+	Aside  bool   `json:"aside,omitempty"`
+	Kernel Kernel `json:"kernel"`
+	Boot   Boot   `json:"boot"`
 	// MemTotal is MemTotal of /proc/meminfo in bytes; PageSize is in bytes.
 	MemTotal uint64 `json:"memTotal"`
 	PageSize uint64 `json:"pageSize"`

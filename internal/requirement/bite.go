@@ -69,10 +69,10 @@ func biteRequirements() []Requirement {
 // cpuTolerance is the factor by which a ratio of CPU times may be off. The
 // scheduler keeps the shares exact but for what runs at the two ends of the
 // stretch: a time slice, 3 to 10 ms, and on an emulated CPU what its host holds
-// it back for. Of the 200 ms that a command gets of a second, both together are
-// less than a fifth. Measured in emulated guests: 3.96 to 4.01 on an idle host,
-// 3.89 to 3.99 on one with twice as many busy processes as CPUs. Equal weights
-// are a factor of 4 away, weights of 50 and 100 a factor of 2.
+// it back for. Of the 120 ms that a command gets of 600, both together are less
+// than a fifth. Measured in emulated guests: 3.96 to 4.06 on an idle host, 3.89
+// to 3.99 on one with twice as many busy processes as CPUs. Equal weights are a
+// factor of 4 away, weights of 50 and 100 a factor of 2.
 const cpuTolerance = 1.25
 
 // leastCPU is the share of the CPU that a pair must have got together, for its

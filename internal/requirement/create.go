@@ -92,10 +92,10 @@ func createRequirements() []Requirement {
 			Next:      "remove the lines that write cgroup.subtree_control of user, ptys or socats; only the root's is needed",
 			Reference: reference + "; No Internal Process Constraint", Needs: []evidence.Piece{evidence.PieceSnapshot},
 			Inputs: inputs("files/cgroup.subtree_control"),
-			judge: eachGroup("cgroup.subtree_control empty", func(g evidence.Group) (string, bool, error) {
+			judge: asTooDeep(eachGroup("cgroup.subtree_control empty", func(g evidence.Group) (string, bool, error) {
 				list, err := controllerList(g, "cgroup.subtree_control")
 				return "cgroup.subtree_control " + quoted(list), len(list) == 0, err
-			}),
+			})),
 		},
 		{
 			ID: CreateStarts, Title: "envd can start a process in its cgroups", Stage: StageCreate, Level: LevelCore,
@@ -108,6 +108,18 @@ func createRequirements() []Requirement {
 			Inputs:    []string{"placement/command", "placement/command/process"},
 			judge:     judgeStarts,
 		},
+	}
+}
+
+// asTooDeep says what is wrong with controllers that a group enables below
+// itself.
+func asTooDeep(judge func(*subject) Outcome) func(*subject) Outcome {
+	return func(c *subject) Outcome {
+		o := judge(c)
+		if o.Result == Fail {
+			o.Reason = "controllers are enabled one level too deep: a cgroup that enables memory or io for its children takes no process, so that envd can start nothing in it: " + o.Reason
+		}
+		return o
 	}
 }
 

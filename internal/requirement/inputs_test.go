@@ -17,12 +17,12 @@ import (
 // explain a failure, or are there for a person. An entry stands for everything
 // below it.
 var describing = []string{
-	"version", "run", "target", "template", "standIn", // whose evidence this is
+	"version", "run", "target", "template", "number", "standIn", // whose evidence this is
 	"problems", // they explain what is absent
 	"api/sandboxID", "api/alias", "api/envdVersion", "api/answered", "api/startedAt", "api/endAt", "api/cpuCount", "api/memoryMB", "api/nodeID",
 	"api/buildID", "api/buildWanted", // of image.build, which passes only with both
 	"health/at", "health/afterMS", "health/memTotal",
-	"snapshot/probeVersion", "snapshot/taken", "snapshot/errors", "snapshot/self", "snapshot/bystanders", "snapshot/realTime", "snapshot/kernel",
+	"snapshot/probeVersion", "snapshot/taken", "snapshot/aside", "snapshot/errors", "snapshot/self", "snapshot/bystanders", "snapshot/realTime", "snapshot/kernel",
 	"snapshot/initProgram/path", "snapshot/initProgram/size", "snapshot/initProgram/steps",
 	"snapshot/init/pid", "snapshot/init/ppid", "snapshot/init/comm", "snapshot/init/exe", "snapshot/init/cmdline", "snapshot/init/cgroup",
 	"snapshot/init/oomScoreAdj", "snapshot/init/nice", "snapshot/init/startTicks", "snapshot/init/cgroupFDs", "snapshot/init/error",

@@ -92,8 +92,8 @@ func whyElsewhere(c *subject, group, where string) string {
 	}
 	right, promised := 0, 0
 	for _, p := range c.promise.sure() {
-		if p.Group != group {
-			continue
+		if p.Group != group || strings.HasPrefix(p.File, "io.") {
+			continue // of another group, or extended
 		}
 		promised++
 		if judgeValue(c, p.Group, p.File).Result.Green() {

@@ -38,11 +38,32 @@ type Manifest struct {
 	Target    string    `json:"target"`
 	Profile   string    `json:"profile"`
 	Templates []string  `json:"templates"`
+	// Repeat is how many sandboxes are expected of a template, where that is
+	// more than one.
+	Repeat map[string]int `json:"repeat,omitempty"`
 	// Requirements is the catalogue of this harness; each is expected once
 	// for each template.
 	Requirements []requirement.ID `json:"requirements"`
 	// Command is the harness's command line, for reproduction.
 	Command []string `json:"command"`
+}
+
+// Sandboxes names the sandboxes that are expected of a template.
+func (m *Manifest) Sandboxes(template string) []string {
+	names := make([]string, 0, max(m.Repeat[template], 1))
+	for n := range cap(names) {
+		names = append(names, evidence.NameOf(template, n+1))
+	}
+	return names
+}
+
+// names are those of all sandboxes that are expected.
+func (m *Manifest) names() []string {
+	var all []string
+	for _, template := range m.Templates {
+		all = append(all, m.Sandboxes(template)...)
+	}
+	return all
 }
 
 // manifestVersion is the format of the run directory.
@@ -51,10 +72,10 @@ const manifestVersion = 1
 // Record is one line of a process's record file. Exactly one of Outcome,
 // Problem and Note is set.
 type Record struct {
-	At       time.Time            `json:"at"`
-	Process  int                  `json:"process"`
-	Template string               `json:"template,omitempty"`
-	Outcome  *requirement.Outcome `json:"outcome,omitempty"`
+	At      time.Time            `json:"at"`
+	Process int                  `json:"process"`
+	Sandbox string               `json:"sandbox,omitempty"` // its name within the run
+	Outcome *requirement.Outcome `json:"outcome,omitempty"`
 	// Problem is trouble of the run itself: a failed preflight, a leak.
 	Problem string `json:"problem,omitempty"`
 	// Note is something worth a line in the report that changes nothing.
@@ -203,27 +224,27 @@ func (w *Recorder) Record(record Record) error {
 // Close closes the record file.
 func (w *Recorder) Close() error { return w.file.Close() }
 
-// WriteEvidence writes what was seen of a template's sandbox, replacing what
-// was known before.
+// WriteEvidence writes what was seen of a sandbox, replacing what was known
+// before.
 func (r *Run) WriteEvidence(s *evidence.Sandbox, redactor *redact.Redactor) error {
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
-		return fmt.Errorf("evidence of %s: %w", s.Template, err)
+		return fmt.Errorf("evidence of %s: %w", s.Name(), err)
 	}
-	return r.write(filepath.Join(evidenceDir, slug(s.Template)+".json"), append(redactor.Bytes(data), '\n'))
+	return r.write(filepath.Join(evidenceDir, slug(s.Name())+".json"), append(redactor.Bytes(data), '\n'))
 }
 
 // Evidence reads all evidence files, in the manifest's order of templates.
 func (r *Run) Evidence() ([]*evidence.Sandbox, error) {
 	var all []*evidence.Sandbox
-	for _, template := range r.Manifest.Templates {
-		name := filepath.Join(r.Dir, evidenceDir, slug(template)+".json")
+	for _, sandbox := range r.Manifest.names() {
+		name := filepath.Join(r.Dir, evidenceDir, slug(sandbox)+".json")
 		data, err := os.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("evidence of %s: %w", template, err)
+			return nil, fmt.Errorf("evidence of %s: %w", sandbox, err)
 		}
 		s := &evidence.Sandbox{}
 		if err := json.Unmarshal(data, s); err != nil {
@@ -239,7 +260,7 @@ func (r *Run) Evidence() ([]*evidence.Sandbox, error) {
 
 // Merged is what all processes of a run recorded.
 type Merged struct {
-	// Outcomes by template, in the order in which they were recorded.
+	// Outcomes by sandbox, in the order in which they were recorded.
 	Outcomes map[string][]requirement.Outcome `json:"outcomes"`
 	// Problems of the run, and Notes.
 	Problems []string `json:"problems,omitempty"`
@@ -263,9 +284,9 @@ func (r *Run) Merge() (Merged, error) {
 	if len(merged.Outcomes) == 0 {
 		merged.Problems = append(merged.Problems, "no requirement was executed: a filter that matches nothing, or a run that ended before its first spec")
 	}
-	for template := range merged.Outcomes {
-		if !slices.Contains(r.Manifest.Templates, template) {
-			merged.Problems = append(merged.Problems, fmt.Sprintf("outcomes were recorded for %q, which the manifest does not name", template))
+	for sandbox := range merged.Outcomes {
+		if !slices.Contains(r.Manifest.names(), sandbox) {
+			merged.Problems = append(merged.Problems, fmt.Sprintf("outcomes were recorded for %q, which the manifest does not name", sandbox))
 		}
 	}
 	return merged, nil
@@ -298,7 +319,7 @@ func (m *Merged) read(name string) error {
 		}
 		switch {
 		case record.Outcome != nil:
-			m.add(record.Template, *record.Outcome)
+			m.add(record.Sandbox, *record.Outcome)
 		case record.Problem != "":
 			m.Problems = append(m.Problems, record.Problem)
 		case record.Note != "":
@@ -313,15 +334,15 @@ func (m *Merged) read(name string) error {
 
 // add keeps one outcome for a requirement. Two that differ are a flake, which
 // is said, and the worse one counts.
-func (m *Merged) add(template string, o requirement.Outcome) {
-	have := m.Outcomes[template]
+func (m *Merged) add(sandbox string, o requirement.Outcome) {
+	have := m.Outcomes[sandbox]
 	i := slices.IndexFunc(have, func(other requirement.Outcome) bool { return other.Requirement == o.Requirement })
 	if i < 0 {
-		m.Outcomes[template] = append(have, o)
+		m.Outcomes[sandbox] = append(have, o)
 		return
 	}
 	if have[i].Result != o.Result {
-		m.Notes = append(m.Notes, fmt.Sprintf("%s of %s varied within the run: %s and %s", o.Requirement, template, have[i].Result, o.Result))
+		m.Notes = append(m.Notes, fmt.Sprintf("%s of %s varied within the run: %s and %s", o.Requirement, sandbox, have[i].Result, o.Result))
 	}
 	if verdict.Worse(o.Result, have[i].Result) {
 		have[i] = o
@@ -329,13 +350,17 @@ func (m *Merged) add(template string, o requirement.Outcome) {
 }
 
 // Verdicts judges the merged outcomes: one verdict for each template that the
-// manifest expects, executed or not.
-func (r *Run) Verdicts(merged Merged, inputs func(template string) verdict.Input) []verdict.Verdict {
+// manifest expects, over all of its sandboxes, executed or not.
+func (r *Run) Verdicts(merged Merged, inputs func(template, sandbox string) verdict.Input) []verdict.Verdict {
 	verdicts := make([]verdict.Verdict, 0, len(r.Manifest.Templates))
 	for _, template := range r.Manifest.Templates {
-		in := inputs(template)
-		in.Template, in.Target, in.Outcomes = template, r.Manifest.Target, merged.Outcomes[template]
-		verdicts = append(verdicts, verdict.Of(in))
+		var each []verdict.Verdict
+		for _, sandbox := range r.Manifest.Sandboxes(template) {
+			in := inputs(template, sandbox)
+			in.Template, in.Target, in.Outcomes = template, r.Manifest.Target, merged.Outcomes[sandbox]
+			each = append(each, verdict.Of(in))
+		}
+		verdicts = append(verdicts, verdict.Over(each))
 	}
 	return verdicts
 }
@@ -367,8 +392,8 @@ func (r *Run) write(name string, data []byte) error {
 	return nil
 }
 
-// slug makes a file name of a template's name, which may hold slashes and
+// slug makes a file name of a sandbox's name, which may hold slashes and
 // colons.
-func slug(template string) string {
-	return strings.NewReplacer("/", "%2F", ":", "%3A", "%", "%25").Replace(template)
+func slug(sandbox string) string {
+	return strings.NewReplacer("/", "%2F", ":", "%3A", "%", "%25").Replace(sandbox)
 }

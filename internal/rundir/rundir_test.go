@@ -58,8 +58,8 @@ func merge(t *testing.T, run *Run) Merged {
 
 func TestRecordsOfAllProcessesAreMerged(t *testing.T) {
 	run := newRun(t, "a", "b")
-	record(t, run, 1, Record{Template: "a", Outcome: outcome("boot.envd-answers", requirement.Pass)})
-	record(t, run, 2, Record{Template: "b", Outcome: outcome("boot.envd-answers", requirement.Fail)}, Record{Problem: "leak"}, Record{Note: "n"})
+	record(t, run, 1, Record{Sandbox: "a", Outcome: outcome("boot.envd-answers", requirement.Pass)})
+	record(t, run, 2, Record{Sandbox: "b", Outcome: outcome("boot.envd-answers", requirement.Fail)}, Record{Problem: "leak"}, Record{Note: "n"})
 	m := merge(t, run)
 	if len(m.Outcomes["a"]) != 1 || len(m.Outcomes["b"]) != 1 || m.Outcomes["b"][0].Result != requirement.Fail {
 		t.Errorf("outcomes %+v", m.Outcomes)
@@ -77,7 +77,7 @@ func TestRecordsOfAllProcessesAreMerged(t *testing.T) {
 // that line and is told.
 func TestTornRecordIsAProblemAndLosesNothingElse(t *testing.T) {
 	run := newRun(t, "a")
-	record(t, run, 1, Record{Template: "a", Outcome: outcome("boot.envd-answers", requirement.Pass)})
+	record(t, run, 1, Record{Sandbox: "a", Outcome: outcome("boot.envd-answers", requirement.Pass)})
 	name := filepath.Join(run.Dir, "records", "process-1.ndjson")
 	f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
@@ -108,7 +108,7 @@ func TestWorseOutcomeCounts(t *testing.T) {
 	for _, order := range [][]requirement.Result{{requirement.Pass, requirement.Fail}, {requirement.Fail, requirement.Pass}, {requirement.Unproven, requirement.Fail}} {
 		run := newRun(t, "a")
 		for _, result := range order {
-			record(t, run, 1, Record{Template: "a", Outcome: outcome("place.command", result)})
+			record(t, run, 1, Record{Sandbox: "a", Outcome: outcome("place.command", result)})
 		}
 		m := merge(t, run)
 		if len(m.Outcomes["a"]) != 1 || m.Outcomes["a"][0].Result != requirement.Fail || len(m.Notes) != 1 {
@@ -121,16 +121,45 @@ func TestWorseOutcomeCounts(t *testing.T) {
 // same.
 func TestEveryExpectedTemplateHasAVerdict(t *testing.T) {
 	run := newRun(t, "a", "b")
-	record(t, run, 1, Record{Template: "a", Outcome: outcome("boot.envd-answers", requirement.Pass)})
-	verdicts := run.Verdicts(merge(t, run), func(string) verdict.Input { return verdict.Input{Profile: config.ProfileCore} })
+	record(t, run, 1, Record{Sandbox: "a", Outcome: outcome("boot.envd-answers", requirement.Pass)})
+	verdicts := run.Verdicts(merge(t, run), func(string, string) verdict.Input { return verdict.Input{Profile: config.ProfileCore} })
 	if len(verdicts) != 2 || verdicts[1].Template != "b" || verdicts[1].Word != verdict.Unproven {
 		t.Errorf("got %+v", verdicts)
 	}
 }
 
+// A template that is judged by several sandboxes is judged by each that is
+// expected, whether it was seen or not.
+func TestEverySandboxCounts(t *testing.T) {
+	run := newRun(t, "a", "b")
+	run.Manifest.Repeat = map[string]int{"a": 3}
+	failed := outcome("enable.cpu", requirement.Fail)
+	record(t, run, 1, Record{Sandbox: "a", Outcome: outcome("boot.envd-answers", requirement.Pass)}, Record{Sandbox: "a@2", Outcome: failed})
+	merged, err := run.Merge()
+	if err != nil || len(merged.Problems) != 0 {
+		t.Errorf("problems %q, %v", merged.Problems, err)
+	}
+	verdicts := run.Verdicts(merged, func(string, string) verdict.Input { return verdict.Input{Profile: config.ProfileCore} })
+	if len(verdicts) != 2 || verdicts[0].Word != verdict.NotIsolated || len(verdicts[0].Sandboxes) != 3 || !strings.Contains(verdicts[0].Reason, "varies: of 3 sandboxes") {
+		t.Errorf("got %+v", verdicts)
+	}
+	record(t, run, 2, Record{Sandbox: "a@4", Outcome: failed})
+	if m, err := run.Merge(); err != nil || len(m.Problems) != 1 || !strings.Contains(m.Problems[0], `"a@4"`) {
+		t.Errorf("problems %q, %v", m.Problems, err)
+	}
+	for n := range 3 {
+		if err := run.WriteEvidence(&evidence.Sandbox{Version: evidence.Version, Template: "a", Number: n + 1}, redact.New()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all, err := run.Evidence(); err != nil || len(all) != 3 || all[2].Name() != "a@3" {
+		t.Errorf("got %+v, %v", all, err)
+	}
+}
+
 func TestOutcomesOfAnUnexpectedTemplateAreAProblem(t *testing.T) {
 	run := newRun(t, "a")
-	record(t, run, 1, Record{Template: "c", Outcome: outcome("boot.envd-answers", requirement.Pass)})
+	record(t, run, 1, Record{Sandbox: "c", Outcome: outcome("boot.envd-answers", requirement.Pass)})
 	if m := merge(t, run); len(m.Problems) != 1 || !strings.Contains(m.Problems[0], `"c"`) {
 		t.Errorf("got %q", m.Problems)
 	}

@@ -43,6 +43,12 @@ type Verdict struct {
 	// where they were not seen.
 	Envd       string `json:"envd,omitempty"`
 	Generation string `json:"generation,omitempty"`
+	// Node is where the sandbox ran, empty where that is not known.
+	Node string `json:"node,omitempty"`
+	// Sandboxes are the verdicts of each sandbox, and Nodes those of each node
+	// that is known, where a template was judged by more than one.
+	Sandboxes []Word          `json:"sandboxes,omitempty"`
+	Nodes     map[string]Word `json:"nodes,omitempty"`
 	// Notes are failed requirements that do not decide, and advice.
 	Notes []string `json:"notes,omitempty"`
 	// Stages holds the worst result of each stage that has outcomes.
@@ -61,6 +67,7 @@ type Input struct {
 	StandIn    bool
 	Envd       string
 	Generation string
+	Node       string
 }
 
 // Of gives the verdict, by the first rule that matches: another template than
@@ -68,7 +75,7 @@ type Input struct {
 // that is unproven or was not executed, else isolated.
 func Of(in Input) Verdict {
 	v := Verdict{
-		Template: in.Template, Target: in.Target, StandIn: in.StandIn, Envd: in.Envd, Generation: in.Generation,
+		Template: in.Template, Target: in.Target, StandIn: in.StandIn, Envd: in.Envd, Generation: in.Generation, Node: in.Node,
 		Stages: worstByStage(in.Outcomes),
 	}
 	byID := map[requirement.ID]requirement.Outcome{}
@@ -131,7 +138,9 @@ func Of(in Input) Verdict {
 		}
 	}
 	switch {
-	case failed != nil && bindsSomething(byID):
+	// What a guest shows that is not of the image asked for, or in which that
+	// image is not in force, is no part of what was asked for.
+	case failed != nil && stageOf[failed.Requirement] != requirement.StageImage && bindsSomething(byID):
 		return v.because(Partial, stageOf[failed.Requirement], *failed, in.Reproduce)
 	case failed != nil:
 		return v.because(NotIsolated, stageOf[failed.Requirement], *failed, in.Reproduce)
