@@ -15,6 +15,8 @@ GINKGO_FLAGS ?=
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 10s
+# Which faults to boot: all, or beginnings of their names, comma-separated.
+FAULTS ?= all
 
 export TEMPLATES TARGET ENVD RUN
 
@@ -43,13 +45,20 @@ test: test-deps ## Run unit, contract and lab integration tests with the race de
 test-short: test-deps ## Run the tests that need no guest.
 	go test -race -short ./internal/... ./cmd/...
 
+.PHONY: faults
+faults: test-deps ## Boot broken and healthy guests, two at a time, and show what is caught: the kill matrix (FAULTS=b9,c11).
+	@matrix=$$(mktemp) && trap 'rm -f "$$matrix"' EXIT && \
+		FAULTS="$(FAULTS)" FAULTS_MATRIX="$$matrix" go test -count 1 -timeout 30m -run '^TestFaults$$' ./internal/fixtures/faults; \
+		code=$$?; cat "$$matrix"; exit $$code
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME each.
 	@scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: nightly
-nightly: test-deps ## Run what takes long: the faults many times over, and every fuzz target for a minute.
-	go test -race -count 3 -timeout 60m ./internal/fixtures/...
+nightly: test-deps ## Run what takes long: all faults three times, the measured guests whole, and every fuzz target for a minute.
+	for round in 1 2 3; do $(MAKE) faults || exit 1; done
+	SANDPROOF_CONFORMANCE_WHOLE=1 go test -race -count 1 -timeout 60m ./internal/fixtures/...
 	@scripts/fuzz.sh 1m
 
 .PHONY: bench

@@ -135,6 +135,11 @@ func (s *Session) Open(ctx context.Context) {
 	s.sandbox = &sandbox
 	api.SandboxID, api.TemplateID, api.Alias, api.EnvdVersion = sandbox.SandboxID, sandbox.TemplateID, sandbox.Alias, sandbox.EnvdVersion
 	s.evidence.API = api
+	if s.window != nil {
+		s.window.Watch(ctx, sandbox.SandboxID, logscan.Settling{
+			Quiet: s.options.Intervals.LogQuiet, Cap: s.options.Intervals.LogCap, Poll: s.options.Intervals.Poll,
+		})
+	}
 	s.renew(ctx, ttl)
 	s.look(ctx)
 	if s.envd, err = s.options.Client.Envd(sandbox); err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"sandproof/internal/evidence"
-	"sandproof/internal/logscan"
 )
 
 // log closes the window: it waits until the log is quiet about the sandbox,
@@ -16,9 +15,7 @@ func (s *Session) log(ctx context.Context) {
 			errors.New("no log source is configured"), "name the orchestrator's log files in ginkgo.yml (live.logs)")
 		return
 	}
-	log, err := s.window.Read(ctx, s.sandbox.SandboxID, logscan.Settling{
-		Quiet: s.options.Intervals.LogQuiet, Cap: s.options.Intervals.LogCap, Poll: s.options.Intervals.Poll,
-	})
+	log, err := s.window.Read(ctx)
 	if err != nil {
 		s.problem(evidence.PieceLog, evidence.ProblemInfra, "read the orchestrator's log", err, "")
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"sandproof/internal/evidence"
@@ -168,28 +169,44 @@ const standInCommit = "stand-in"
 var terminal = kind{pty: &envd.Size{Cols: 80, Rows: 24}}
 
 // placement provokes each kind of process: a command with its descendants and
-// a listener, and a terminal. What one kind cannot show does not hide the
-// other.
+// a listener, and a terminal, while the listener waits for its forwarder. What
+// one kind cannot show does not hide the other.
 func (s *Session) placement(ctx context.Context) {
 	if s.evidence.Health == nil {
 		return
 	}
+	const piece = evidence.PiecePlacement
 	placement := &evidence.Placement{}
-	wait := s.options.Intervals.Forwarder.String()
-	if report, ok := ask[evidence.PlacementReport](ctx, s, evidence.PiecePlacement, kind{}, "placement", "-forwarder-wait="+wait); ok {
+	s.evidence.Placement = placement
+	if !s.upload(ctx, piece) {
+		lost := s.lost()
+		placement.Command, placement.Child, placement.Grandchild, placement.Forwarder, placement.PTY = lost, lost, lost, lost, lost
+		return
+	}
+	var report *evidence.PlacementReport
+	var process *evidence.Process
+	var failed [2]*failure
+	var both sync.WaitGroup
+	both.Go(func() {
+		report, failed[0] = answerOf[evidence.PlacementReport](ctx, s, kind{}, "placement", "-forwarder-wait="+s.options.Intervals.Forwarder.String())
+	})
+	both.Go(func() { process, failed[1] = answerOf[evidence.Process](ctx, s, terminal, "self") })
+	both.Wait()
+	if f := failed[0]; f != nil {
+		s.problem(piece, f.kind, "run the guest probe's placement", f.err, f.meaning)
+		lost := s.lost()
+		placement.Command, placement.Child, placement.Grandchild, placement.Forwarder = lost, lost, lost, lost
+	} else {
 		placement.Command = &evidence.Placed{Process: &report.Self}
 		placement.Child, placement.Grandchild, placement.Forwarder = report.Child, report.Grandchild, report.Forwarder
 		placement.RealTime = report.RealTime
-	} else {
-		lost := s.lost()
-		placement.Command, placement.Child, placement.Grandchild, placement.Forwarder = lost, lost, lost, lost
 	}
-	if process, ok := ask[evidence.Process](ctx, s, evidence.PiecePlacement, terminal, "self"); ok {
-		placement.PTY = &evidence.Placed{Process: process}
-	} else {
+	if f := failed[1]; f != nil {
+		s.problem(piece, f.kind, "run the guest probe's self in a terminal", f.err, f.meaning)
 		placement.PTY = s.lost()
+	} else {
+		placement.PTY = &evidence.Placed{Process: process}
 	}
-	s.evidence.Placement = placement
 }
 
 // lost makes the placement's own account of the last problem.

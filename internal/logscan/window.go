@@ -6,6 +6,7 @@ package logscan
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,6 +19,7 @@ import (
 type Window struct {
 	start     time.Time
 	stretches []Stretch
+	watched   *stillness
 }
 
 // Open marks every source. It must be called before the sandbox is created.
@@ -42,10 +44,21 @@ type Settling struct {
 	Quiet, Cap, Poll time.Duration
 }
 
-// Read waits until the log is quiet about a sandbox, sets the end mark and
-// reads the window whole.
-func (w *Window) Read(ctx context.Context, sandbox string, settling Settling) (*evidence.Log, error) {
-	settled := w.settle(ctx, sandbox, settling)
+// Watch looks out for lines of a sandbox from now on, so that Read need not
+// wait where there were none for long.
+func (w *Window) Watch(ctx context.Context, sandbox string, settling Settling) {
+	w.watched = newStillness(ctx, w.stretches, sandbox, settling)
+}
+
+// Read waits until the log is quiet about the sandbox that is watched, sets the
+// end mark and reads the window whole.
+func (w *Window) Read(ctx context.Context) (*evidence.Log, error) {
+	if w.watched == nil {
+		return nil, errors.New("BUG: the window is read, and no sandbox was watched in it")
+	}
+	sandbox := w.watched.sandbox
+	settled := w.watched.settled(ctx)
+	w.watched.end()
 	log := &evidence.Log{Start: w.start, Coverage: []evidence.Coverage{}, Settled: settled}
 	for _, stretch := range w.stretches {
 		if err := stretch.Seal(ctx); err != nil {
@@ -64,34 +77,11 @@ func (w *Window) Read(ctx context.Context, sandbox string, settling Settling) (*
 	return log, nil
 }
 
-func (w *Window) settle(ctx context.Context, sandbox string, settling Settling) bool {
-	deadline := time.Now().Add(settling.Cap)
-	quietSince := time.Now()
-	tick := time.NewTicker(settling.Poll)
-	defer tick.Stop()
-	for {
-		for _, stretch := range w.stretches {
-			if stretch.Grown([]byte(sandbox)) {
-				quietSince = time.Now()
-			}
-		}
-		now := time.Now()
-		if now.Sub(quietSince) >= settling.Quiet {
-			return true
-		}
-		if now.After(deadline) {
-			return false
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
 // Close lets go of everything; it may be called any number of times.
 func (w *Window) Close() {
+	if w.watched != nil {
+		w.watched.end()
+	}
 	for _, stretch := range w.stretches {
 		stretch.Close()
 	}

@@ -118,7 +118,8 @@ func (n node) held(w *Window) map[string]*held {
 
 func (n node) read(w *Window) *evidence.Log {
 	n.t.Helper()
-	log, err := w.Read(n.t.Context(), "iours", settling)
+	w.Watch(n.t.Context(), "iours", settling)
+	log, err := w.Read(n.t.Context())
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -853,6 +854,33 @@ func TestSettling(t *testing.T) {
 	}
 }
 
+// TestQuietBefore: a log that was quiet before it is read need not be waited
+// for, and a line that came a moment ago is never overlooked.
+func TestQuietBefore(t *testing.T) {
+	for name, line := range map[string]bool{"quiet": false, "a line a moment ago": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				defer letGo()
+				n := newNode(t)
+				n.write("a", "orchestrator.stdout.0", "old\n")
+				w := n.open()
+				defer w.Close()
+				w.Watch(t.Context(), "iours", settling)
+				<-time.After(2 * quiet)
+				if line {
+					n.write("a", "orchestrator.stdout.0", record("iours", "hello"))
+				}
+				started := time.Now()
+				log, err := w.Read(t.Context())
+				waited := time.Since(started) >= quiet
+				if err != nil || !log.Settled || waited != line {
+					t.Errorf("%v, %+v after %s", err, log, time.Since(started))
+				}
+			})
+		})
+	}
+}
+
 // TestGrownSeesCutNames: the sandbox's name counts wherever the looks at the
 // file cut it, and once.
 func TestGrownSeesCutNames(t *testing.T) {
@@ -893,7 +921,8 @@ func TestTwoWindows(t *testing.T) {
 		if log := n.read(first); reading(log) != "green" || log.Foreign != len(boot)+1 {
 			t.Errorf("ours read as %s with %d foreign lines", reading(log), log.Foreign)
 		}
-		log, err := second.Read(t.Context(), "iother", settling)
+		second.Watch(t.Context(), "iother", settling)
+		log, err := second.Read(t.Context())
 		second.Close()
 		if err != nil || reading(log) != "red" {
 			t.Errorf("the other read as %s, %v", reading(log), err)
@@ -943,7 +972,8 @@ func TestGivenUp(t *testing.T) {
 		}
 
 		w := n.open()
-		if _, err := w.Read(ended, "iours", settling); !errors.Is(err, context.Canceled) {
+		w.Watch(ended, "iours", settling)
+		if _, err := w.Read(ended); !errors.Is(err, context.Canceled) {
 			t.Errorf("Read with an ended context: %v", err)
 		}
 		w.Close()
