@@ -55,6 +55,10 @@ faults: test-deps ## Boot broken and healthy guests, two at a time, and show wha
 fuzz: ## Run every fuzz target for FUZZTIME each.
 	@scripts/fuzz.sh $(FUZZTIME)
 
+.PHONY: fuzz-guest
+fuzz-guest: ## Run the fuzz targets of everything that reads a guest's text, or a log's, for 30 s each.
+	@scripts/fuzz.sh 30s cmd/guestprobe internal/cgroup2 internal/evidence internal/logscan internal/requirement internal/sandboxapi/envd
+
 .PHONY: nightly
 nightly: test-deps ## Run what takes long: all faults three times, the measured guests whole, and every fuzz target for a minute.
 	for round in 1 2 3; do $(MAKE) faults || exit 1; done

@@ -29,8 +29,14 @@ type world struct {
 	createStatus int
 	healthStatus int
 	uploadStatus int
-	// start answers a command, or fails it.
-	start func(args []string, pty bool) (stdout string, exit int32, err error)
+	// pauseStatus answers a pause; 0 is a server that has no such call.
+	pauseStatus int
+	// nodes are what each node says that runs on it; without any the server has
+	// no such call.
+	nodes map[string]string
+	// start answers a command, or fails it; aside one that is started beside
+	// envd's cgroups, where it is set.
+	start, aside func(args []string, pty bool) (stdout string, exit int32, err error)
 
 	mu       sync.Mutex
 	metadata map[string]string
@@ -46,7 +52,11 @@ func (w *world) Start(_ context.Context, r *connect.Request[processpb.StartReque
 	w.started = append(w.started, args)
 	w.mu.Unlock()
 	pty := r.Msg.GetPty() != nil
-	out, exit, err := w.start(args, pty)
+	start := w.start
+	if w.aside != nil && r.Msg.GetTag() == systemTag {
+		start = w.aside
+	}
+	out, exit, err := start(args, pty)
 	if err != nil {
 		return err
 	}
@@ -89,6 +99,28 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	case "DELETE /sandboxes/i1":
 		w.deleted = true
 		rw.WriteHeader(http.StatusNoContent)
+	case "POST /sandboxes/i1/pause":
+		if w.pauseStatus == 0 {
+			rw.WriteHeader(http.StatusNotFound)
+			return
+		}
+		rw.WriteHeader(w.pauseStatus)
+	case "POST /sandboxes/i1/connect":
+		rw.WriteHeader(http.StatusCreated)
+		_, _ = rw.Write([]byte(`{"sandboxID":"i1","templateID":"t1"}`))
+	case "GET /nodes":
+		if w.nodes == nil {
+			rw.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		all := []map[string]string{}
+		for id := range w.nodes {
+			all = append(all, map[string]string{"id": id})
+		}
+		_ = json.NewEncoder(rw).Encode(all)
+	case "GET /nodes/n1", "GET /nodes/n2":
+		id := strings.TrimPrefix(r.URL.Path, "/nodes/")
+		fmt.Fprintf(rw, `{"id":%q,"sandboxes":[{"sandboxID":%q}]}`, id, w.nodes[id])
 	case "POST /sandboxes/i1/timeout":
 		w.renewals++
 		rw.WriteHeader(http.StatusNoContent)
@@ -134,7 +166,7 @@ func newSession(t *testing.T, w *world) *Session {
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	client, err := sandboxapi.New(sandboxapi.Options{
-		APIURL: server.URL, SandboxURL: server.URL, APIKey: "e2b_0123456789", UserAgent: "test", CreateTimeout: time.Second, RequestTimeout: time.Second,
+		APIURL: server.URL, SandboxURL: server.URL, APIKey: "e2b_0123456789", AdminToken: "admin_0123456789", UserAgent: "test", CreateTimeout: time.Second, RequestTimeout: time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -144,6 +176,7 @@ func newSession(t *testing.T, w *world) *Session {
 		Run: "r", Process: "r.1", Version: "v", Target: "live", Template: config.Template{Name: "base", BuildID: "b"}, Client: client, Probe: []byte("probe"),
 		Intervals: config.Intervals{
 			SandboxTTL: time.Minute, EnvdReady: wait, Command: 5 * time.Second, Forwarder: wait, LogQuiet: wait, LogCap: wait, Destroy: time.Second, Poll: 10 * time.Millisecond,
+			Burn: 10 * time.Millisecond, Pressure: time.Second,
 		},
 	})
 }

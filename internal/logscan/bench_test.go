@@ -42,7 +42,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 	defer func() { _ = file.Close() }()
 	stretch := &fileStretch{files: map[string]*held{
-		path: {logFile: logFile{path: path, stream: "stdout"}, file: file, end: int64(len(text))},
+		path: {logFile: logFile{path: path, stream: "stdout"}, file: diskFile{file}, end: int64(len(text))},
 	}}
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()

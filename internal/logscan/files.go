@@ -72,7 +72,7 @@ type held struct {
 	logFile
 
 	late   bool // it appeared after the mark, so it counts whole
-	file   *os.File
+	file   opened
 	from   int64 // first byte that counts
 	lineAt int64 // beginning of the line in which from lies
 	seen   int64 // how far Grown has looked
@@ -80,31 +80,90 @@ type held struct {
 	follow *follower
 }
 
+// place is where a task's files lie: a file system, or behind Nomad's API.
+type place interface {
+	Name() string
+	// list returns the task's files as they are now.
+	list(ctx context.Context) ([]logFile, error)
+	// open takes hold of one of them; os.ErrNotExist where it is gone.
+	open(ctx context.Context, f logFile) (opened, error)
+}
+
+// opened is one file of a place.
+type opened interface {
+	io.ReaderAt
+	io.Closer
+	// size is the file's present size in bytes.
+	size() (int64, error)
+	// replaced tells whether the name has come to mean another file.
+	replaced() (bool, error)
+	// follow starts the live view; nil where there is none.
+	follow(from int64) *follower
+}
+
+// diskFile is a file that is held by its descriptor.
+type diskFile struct{ *os.File }
+
+func (f diskFile) size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// replaced implements opened; a name that is gone means no other file.
+func (f diskFile) replaced() (bool, error) {
+	now, err := os.Stat(f.Name())
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	then, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	return !os.SameFile(now, then), nil
+}
+
+func (f diskFile) follow(from int64) *follower { return follow(f.File, from) }
+
 // fileStretch is the part of a task's files since a mark.
 type fileStretch struct {
-	source Files
-	stop   context.CancelFunc
-	done   chan struct{}
+	place        place
+	settle, poll time.Duration
+	stop         context.CancelFunc
+	done         chan struct{}
 
 	mu       sync.Mutex
 	files    map[string]*held
+	final    map[string]bool // what was complete at the mark, and is not held
 	troubles []string
 	lost     int
 }
 
-// Open implements Source. The mark is taken twice, since the writer may hold
-// bytes back that were logged before.
-func (f Files) Open(ctx context.Context) (Stretch, error) {
-	if _, err := f.list(); err != nil {
+// Open implements Source.
+func (f Files) Open(ctx context.Context) (Stretch, error) { return mark(ctx, f, f.Settle, f.Poll, true) }
+
+// mark begins a stretch. The mark is taken twice, since the writer may hold
+// bytes back that were logged before. What is complete already is held only
+// where that costs nothing and its last line may go on in the next file.
+func mark(ctx context.Context, place place, settle, poll time.Duration, holdFinal bool) (*fileStretch, error) {
+	if _, err := place.list(ctx); err != nil {
 		return nil, err
 	}
 	select {
-	case <-time.After(f.Settle):
+	case <-time.After(settle):
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	s := &fileStretch{source: f, files: map[string]*held{}, done: make(chan struct{})}
-	found, err := f.list()
+	s := &fileStretch{
+		place: place, settle: settle, poll: poll, done: make(chan struct{}),
+		files: map[string]*held{}, final: map[string]bool{},
+	}
+	found, err := place.list(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +174,12 @@ func (f Files) Open(ctx context.Context) (Stretch, error) {
 	for _, f := range found {
 		// A file is final as soon as the next index exists: only the newest
 		// is worth following.
-		err := s.hold(f, false, f.index == newest[f.stream])
+		live := f.index == newest[f.stream]
+		if !live && !holdFinal {
+			s.final[f.path] = true
+			continue
+		}
+		err := s.hold(ctx, f, false, live)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			s.Close()
 			return nil, err
@@ -131,7 +195,7 @@ var fileName = regexp.MustCompile(`^(.+)\.(stdout|stderr)\.([0-9]{1,9})$`)
 
 // list returns the task's log files: regular files by their own name, since
 // the directory holds FIFOs as well, which must never be opened.
-func (f Files) list() ([]logFile, error) {
+func (f Files) list(context.Context) ([]logFile, error) {
 	dirs, err := expand(f.Dirs)
 	if err != nil {
 		return nil, fmt.Errorf("find the log directories %q: %w; sandproof must be able to read every allocation", f.Dirs, err)
@@ -146,18 +210,40 @@ func (f Files) list() ([]logFile, error) {
 			return nil, fmt.Errorf("list the logs: %w; sandproof must be able to read the orchestrator's allocation", err)
 		}
 		for _, entry := range entries {
-			match := fileName.FindStringSubmatch(entry.Name())
-			if match == nil || match[1] != f.Task || !entry.Type().IsRegular() {
-				continue
+			if file, ok := logFileOf(dir, entry.Name(), f.Task); ok && entry.Type().IsRegular() {
+				files = append(files, file)
 			}
-			index, err := strconv.Atoi(match[3])
-			if err != nil {
-				return nil, fmt.Errorf("list the logs: index of %s: %w", entry.Name(), err)
-			}
-			files = append(files, logFile{path: filepath.Join(dir, entry.Name()), stream: filepath.Join(dir, match[2]), index: index})
 		}
 	}
 	return files, nil
+}
+
+// logFileOf reads the name of a file in a directory of logs; false where it is
+// none of the task's.
+func logFileOf(dir, name, task string) (logFile, bool) {
+	match := fileName.FindStringSubmatch(name)
+	if match == nil || match[1] != task {
+		return logFile{}, false
+	}
+	index, err := strconv.Atoi(match[3])
+	return logFile{path: filepath.Join(dir, name), stream: filepath.Join(dir, match[2]), index: index}, err == nil
+}
+
+// open implements place.
+func (f Files) open(_ context.Context, l logFile) (opened, error) {
+	// Without blocking, should the name have become a FIFO in between.
+	file, err := os.OpenFile(l.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", l.path)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the log: %w", err), file.Close())
+	}
+	return diskFile{file}, nil
 }
 
 // expand finds the directories that a glob means. Other than filepath.Glob it
@@ -221,29 +307,23 @@ func matching(dir, pattern string) ([]string, error) {
 
 // hold opens a file and keeps it. At the mark only what comes after its
 // present end counts; a late file, which appears after it, counts whole.
-func (s *fileStretch) hold(f logFile, late, live bool) error {
-	// Without blocking, should the name have become a FIFO in between.
-	file, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+func (s *fileStretch) hold(ctx context.Context, f logFile, late, live bool) error {
+	file, err := s.place.open(ctx, f)
 	if err != nil {
-		return fmt.Errorf("open the log: %w", err)
-	}
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file", f.path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("open the log: %w", err), file.Close())
+		return err
 	}
 	h := &held{logFile: f, late: late, file: file}
 	if !late {
-		h.from = info.Size()
-		if h.lineAt, err = lineStart(file, h.from); err != nil {
-			return errors.Join(fmt.Errorf("read the log: %w", err), file.Close())
+		if h.from, err = file.size(); err == nil {
+			h.lineAt, err = lineStart(file, h.from)
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("read the log %s: %w", f.path, err), file.Close())
 		}
 	}
 	h.seen = h.from
 	if live {
-		h.follow = follow(file, h.from)
+		h.follow = file.follow(h.from)
 	}
 	s.files[f.path] = h
 	return nil
@@ -251,7 +331,7 @@ func (s *fileStretch) hold(f logFile, late, live bool) error {
 
 // lineStart finds the beginning of the line in which an offset lies, looking
 // back as far as a line may be long.
-func lineStart(file *os.File, offset int64) (int64, error) {
+func lineStart(file io.ReaderAt, offset int64) (int64, error) {
 	back := min(offset, maxLine)
 	data := make([]byte, back)
 	if _, err := file.ReadAt(data, offset-back); err != nil {
@@ -264,20 +344,23 @@ func lineStart(file *os.File, offset int64) (int64, error) {
 // new allocation.
 func (s *fileStretch) watch(ctx context.Context) {
 	defer close(s.done)
-	tick := time.NewTicker(s.source.Poll)
+	tick := time.NewTicker(s.poll)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			s.discover()
+			s.discover(ctx)
 		}
 	}
 }
 
-func (s *fileStretch) discover() {
-	found, err := s.source.list()
+func (s *fileStretch) discover(ctx context.Context) {
+	found, err := s.place.list(ctx)
+	if ctx.Err() != nil {
+		return // the look was given up, and another one follows
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -285,26 +368,32 @@ func (s *fileStretch) discover() {
 		return
 	}
 	for _, f := range found {
+		if s.final[f.path] {
+			continue
+		}
 		if h, known := s.files[f.path]; known {
 			s.sameFile(h)
 			continue
 		}
-		if err := s.hold(f, true, true); err != nil && !errors.Is(err, os.ErrNotExist) {
-			s.troublef("%v", err)
+		// One that is gone already had lines of this window.
+		if err := s.hold(ctx, f, true, true); err != nil {
+			s.troublef("%s came after the mark and could not be held: %v", f.path, err)
 		}
 	}
 }
 
 // sameFile notes when a path has come to mean another file.
 func (s *fileStretch) sameFile(h *held) {
-	now, err := os.Stat(h.path)
-	then, heldErr := h.file.Stat()
-	if err == nil && heldErr == nil && !os.SameFile(now, then) {
+	other, err := h.file.replaced()
+	switch {
+	case err != nil:
+		s.troublef("look at %s: %v", h.path, err)
+	case other:
 		s.troublef("%s was replaced by another file of its name", h.path)
 	}
 }
 
-// trouble notes, once, something that makes the read incomplete.
+// troublef notes, once, something that makes the read incomplete.
 func (s *fileStretch) troublef(format string, args ...any) {
 	if text := fmt.Sprintf(format, args...); !slices.Contains(s.troubles, text) {
 		s.troubles = append(s.troubles, text)
@@ -336,22 +425,22 @@ func (s *fileStretch) Grown(text []byte) bool {
 // size looks at a file's present size. Nomad never cuts a file, so one that
 // shrank has lost what was in it.
 func (s *fileStretch) size(h *held) int64 {
-	info, err := h.file.Stat()
+	size, err := h.file.size()
 	if err != nil {
 		s.troublef("look at %s: %v", h.path, err)
 		return h.seen
 	}
-	if info.Size() < h.seen {
-		s.troublef("%s was cut from %d to %d bytes", h.path, h.seen, info.Size())
+	if size < h.seen {
+		s.troublef("%s was cut from %d to %d bytes", h.path, h.seen, size)
 	}
-	return info.Size()
+	return size
 }
 
 // overlap is how much of what was looked at before can belong to a text that
 // ends in what comes now, in bytes.
 func overlap(text []byte) int64 { return int64(max(0, len(text)-1)) }
 
-func contains(file *os.File, from, to int64, text []byte) (bool, error) {
+func contains(file io.ReaderAt, from, to int64, text []byte) (bool, error) {
 	buffer := make([]byte, chunkSize)
 	for from < to {
 		n, err := file.ReadAt(buffer[:min(int64(len(buffer)), to-from)], from)
@@ -375,13 +464,16 @@ const chunkSize = 256 << 10
 // two looks.
 func (s *fileStretch) Seal(ctx context.Context) error {
 	select {
-	case <-time.After(s.source.Settle):
+	case <-time.After(s.settle):
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	s.stop()
 	<-s.done
-	s.discover()
+	s.discover(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, h := range s.files {
@@ -398,7 +490,7 @@ func (s *fileStretch) Read(ctx context.Context, chunk func(stream, source string
 		return cmp.Or(cmp.Compare(a.stream, b.stream), cmp.Compare(a.index, b.index))
 	})
 	if len(files) == 0 {
-		s.troublef("there is no log file %s", s.source.Name())
+		s.troublef("there is no log file %s", s.place.Name())
 	}
 	s.missing(files)
 	var coverage []evidence.Coverage
@@ -440,7 +532,9 @@ func (s *fileStretch) Read(ctx context.Context, chunk func(stream, source string
 		if at > h.from {
 			coverage = append(coverage, evidence.Coverage{Source: h.path, From: h.from, To: at})
 		}
-		s.lost += max(0, lines-h.follow.await(ctx, lines, giveUp))
+		if _, followed := h.file.(diskFile); followed {
+			s.lost += max(0, lines-h.follow.await(ctx, lines, giveUp))
+		}
 	}
 	return coverage, s.troubles
 }
