@@ -33,8 +33,6 @@ func (g guest) burn(ctx context.Context, name string, wait, long time.Duration) 
 	if name == "" || long <= 0 || long > maxBurn {
 		return nil, fmt.Errorf("burn needs -meet=NAME and -for between 0 and %s, got %q and %s", maxBurn, name, long)
 	}
-	// The CPU that is bound to is the thread's.
-	runtime.LockOSThread()
 	cpu, err := bindToLastCPU()
 	if err != nil {
 		return nil, err
@@ -56,8 +54,9 @@ func (g guest) burn(ctx context.Context, name string, wait, long time.Duration) 
 	return b, err
 }
 
-// bindToLastCPU binds the thread to the last CPU that it may use: the first
-// serves most interrupts.
+// bindToLastCPU binds every thread of the process to the last CPU that it may
+// use: the first serves most interrupts. Threads that are made later are bound
+// as those that make them.
 func bindToLastCPU() (int, error) {
 	var allowed, one unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
@@ -70,8 +69,19 @@ func bindToLastCPU() (int, error) {
 		}
 	}
 	one.Set(last)
-	if err := unix.SchedSetaffinity(0, &one); err != nil {
-		return 0, fmt.Errorf("sched_setaffinity: %w", err)
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return 0, fmt.Errorf("list the threads: %w", err)
+	}
+	for _, thread := range threads {
+		id, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			return 0, fmt.Errorf("list the threads: %w", err)
+		}
+		// One that has ended meanwhile needs no CPU.
+		if err := unix.SchedSetaffinity(id, &one); err != nil && !errors.Is(err, unix.ESRCH) {
+			return 0, fmt.Errorf("sched_setaffinity: %w", err)
+		}
 	}
 	return last, nil
 }

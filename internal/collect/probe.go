@@ -156,6 +156,11 @@ func (s *Session) later(ctx context.Context) {
 		s.problem(evidence.PieceLater, evidence.ProblemInfra, "wait before the second look", ctx.Err(), "")
 		return
 	}
+	// An envd that has ended may be on its way back.
+	if _, err := s.awaitEnvd(ctx); err != nil {
+		s.problem(evidence.PieceLater, kindOf(err), "ask envd for its health before the second look", err, meaningOf(err))
+		return
+	}
 	if snapshot, ok := ask[evidence.Snapshot](ctx, s, evidence.PieceLater, kind{}, "snapshot"); ok {
 		snapshot.Received = time.Now().UTC()
 		s.evidence.Later = snapshot

@@ -365,6 +365,9 @@ func judgeEnvdUnderPressure(c *subject) Outcome {
 // envdGone looks at the second snapshot where the experiment's own report did
 // not come back: whether that is because envd ended with it.
 func (c *subject) envdGone() Outcome {
+	if p := c.ProblemOf(evidence.PieceLater); c.Later == nil && p != nil && p.Kind == evidence.ProblemGuest {
+		return fail("no envd", "envd as before", "envd does not answer any more since a command took too much memory: %s: %s", p.Call, p.Error)
+	}
 	if c.Later != nil && c.Later.Envd != nil && c.Snapshot.Envd != nil && c.Later.Boot.ID == c.Snapshot.Boot.ID {
 		before, after := c.Snapshot.Envd.Process, c.Later.Envd.Process
 		if before.PID != after.PID || before.StartTicks != after.StartTicks {

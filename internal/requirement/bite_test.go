@@ -151,6 +151,14 @@ func TestBiteMemory(t *testing.T) {
 		{"the report went with envd", "", func(s *evidence.Sandbox) {
 			s.Memory.Report, s.Later.Envd.Process.PID = nil, 99
 		}, BiteEnvd, Fail, "envd ended while a command took too much memory"},
+		{"the report went, and envd does not come back", "", func(s *evidence.Sandbox) {
+			s.Memory.Report, s.Later = nil, nil
+			s.Problems = append(s.Problems, evidence.Problem{Piece: evidence.PieceLater, Kind: evidence.ProblemGuest, Call: "ask", Error: "port is not open"})
+		}, BiteEnvd, Fail, "does not answer any more since a command took too much memory: ask: port is not open"},
+		{"the report went, and the way to envd", "", func(s *evidence.Sandbox) {
+			s.Memory.Report, s.Later = nil, nil
+			s.Problems = append(s.Problems, evidence.Problem{Piece: evidence.PieceLater, Kind: evidence.ProblemInfra, Call: "ask", Error: "502"})
+		}, BiteEnvd, Unproven, "is not known"},
 		{"the report went, envd did not", "", func(s *evidence.Sandbox) { s.Memory.Report = nil }, BiteEnvd, Unproven, "is not known"},
 	})
 }
