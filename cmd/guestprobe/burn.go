@@ -43,7 +43,7 @@ func (g guest) burn(ctx context.Context, name string, wait, long time.Duration) 
 	if err != nil {
 		return nil, fmt.Errorf("meet the other process that is to burn: %w", err)
 	}
-	b := &evidence.Burn{Process: g.process(os.Getpid()), CPU: cpu, From: from.Seconds(), To: (from + long).Seconds()}
+	b := &evidence.Burn{Process: g.process(os.Getpid()), CPU: &cpu, From: from.Seconds(), To: (from + long).Seconds()}
 	now, err := clock(unix.CLOCK_BOOTTIME)
 	if err != nil {
 		return nil, err

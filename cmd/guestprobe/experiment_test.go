@@ -39,7 +39,7 @@ func TestBurn(t *testing.T) {
 		return
 	}
 	one, other := burns[0], burns[1]
-	if one.CPU != other.CPU || one.From != other.From || one.To != other.To || one.From <= 0 || one.To-one.From < 0.299 {
+	if one.CPU == nil || other.CPU == nil || *one.CPU != *other.CPU || one.From != other.From || one.To != other.To || one.From <= 0 || one.To-one.From < 0.299 {
 		t.Errorf("they did not compete: %+v, %+v", one, other)
 	}
 	if total := one.CPUSeconds + other.CPUSeconds; total <= 0 || total > 1.5*(one.To-one.From) {

@@ -36,7 +36,7 @@ func guestWorld(files map[string]string) *world {
 				Groups: map[string]evidence.Group{"user": group}, Envd: &evidence.Envd{Process: evidence.Process{Cgroup: "0::/\n"}},
 			})
 		case "burn":
-			return frame(evidence.Burn{CPU: 1, From: 1, To: 2, CPUSeconds: 0.5})
+			return frame(evidence.Burn{CPU: new(int), From: 1, To: 2, CPUSeconds: 0.5})
 		case "hog":
 			return frame(evidence.HogReport{Group: "/sys/fs/cgroup/user", Ended: evidence.HogKilled})
 		case "survivor", "process":

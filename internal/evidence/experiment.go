@@ -24,7 +24,7 @@ type CPUExperiment struct {
 // Burn is one process that used as much of a CPU as it got.
 type Burn struct {
 	Process Process `json:"process"`
-	CPU     int     `json:"cpu"` // the CPU it was bound to
+	CPU     *int    `json:"cpu"` // the CPU it was bound to; nil where it does not say
 	// From and To are the uptimes between which it burnt, in seconds, and
 	// CPUSeconds is how much CPU time it got in between.
 	From       float64 `json:"from"`

@@ -87,8 +87,10 @@ func agree(a, b float64) bool { return math.Abs(math.Log(a/b)) <= math.Log(cpuTo
 func ratioOf(first, second *evidence.Burn) (float64, error) {
 	a, b := rate(first), rate(second)
 	switch {
-	case first.CPU != second.CPU:
-		return 0, fmt.Errorf("they burnt on different CPUs, %d and %d", first.CPU, second.CPU)
+	case first.CPU == nil || second.CPU == nil:
+		return 0, errors.New("they did not tell on which CPU")
+	case *first.CPU != *second.CPU:
+		return 0, fmt.Errorf("they burnt on different CPUs, %d and %d", *first.CPU, *second.CPU)
 	case first.From <= 0 || first.From != second.From || first.To != second.To:
 		return 0, fmt.Errorf("they did not burn at the same time, but from %.2f to %.2f and from %.2f to %.2f s of uptime",
 			first.From, first.To, second.From, second.To)

@@ -108,8 +108,9 @@ func healthy(version string) *evidence.Sandbox {
 // time of the command, and equals the same.
 func competed(ratio float64) *evidence.CPUExperiment {
 	const from, to = 7.5, 8.5
+	cpu := 1
 	burn := func(pid int, cgroup string, share float64) *evidence.Burn {
-		return &evidence.Burn{Process: evidence.Process{PID: pid, Cgroup: "0::" + cgroup + "\n"}, CPU: 1, From: from, To: to, CPUSeconds: share * (to - from) * 0.98}
+		return &evidence.Burn{Process: evidence.Process{PID: pid, Cgroup: "0::" + cgroup + "\n"}, CPU: &cpu, From: from, To: to, CPUSeconds: share * (to - from) * 0.98}
 	}
 	return &evidence.CPUExperiment{
 		Command: burn(70, "/user", 1/(1+ratio)), PTY: burn(71, "/ptys", ratio/(1+ratio)),
@@ -865,11 +866,15 @@ func TestRecordedEvidence(t *testing.T) {
 		"base": {
 			ImageTemplate: Pass, ImageInForce: Pass, BootIdentity: Pass, MountCgroup2: Pass, EnableCPU: Pass, EnableOrder: Pass, CreateStarts: Pass,
 			ValueUserMemoryMax: Pass, ValueUserIOWeight: Inert, ValueUnset: Pass, PlaceForwarder: Pass, ProtectCPUWeight: NotApplicable,
-			LogNoFailure: Pass, LogNoFallback: Pass, LogAgrees: Pass,
+			LogNoFailure: Pass, LogNoFallback: Pass, LogAgrees: Pass, BiteCPU: Pass, BiteMemory: Pass, BiteEnvd: Pass, BiteAgrees: Pass,
+			KeepValues: Pass, LifecycleThawed: Pass, LifecycleValues: Pass, LifecyclePlacement: Pass, LifecycleSurvivor: Pass,
 		},
+		"base-a": {BiteCPU: Pass, BiteMemory: Pass, BiteEnvd: Pass, ValueUserMemoryMax: NotApplicable, LifecycleValues: Pass, LifecycleSurvivor: Pass},
+		"base-b": {BiteCPU: Pass, BiteMemory: Pass, BiteEnvd: Pass, ValueUserMemoryMax: Pass, LifecycleValues: Pass, LifecycleSurvivor: Pass},
 		"base-unpatched": {
 			ImageInForce: NotApplicable, MountCgroup2: Pass, OfferCPU: Pass, EnableCPU: Fail, EnableOrder: NotApplicable, ValueUserMemoryMax: Fail,
 			PlaceCommand: Pass, LogNoFailure: Fail, LogNoFallback: Pass, LogNoIOLoss: Fail, LogAgrees: Pass,
+			BiteCPU: Fail, BiteMemory: Fail, BiteEnvd: NotApplicable, BiteAgrees: NotApplicable, LifecycleValues: NotApplicable, LifecycleThawed: Pass,
 		},
 		"enabled-late": {
 			EnableCPU: Pass, EnableMemory: Pass, EnableOrder: Fail, ValueUserCPUWeight: Fail, PlaceCommand: Pass, LogNoFailure: Fail,
