@@ -18,6 +18,7 @@ import (
 	"sandproof/internal/config"
 	"sandproof/internal/fixtures/lab"
 	"sandproof/internal/logscan"
+	"sandproof/internal/requirement"
 	"sandproof/internal/sandboxapi"
 )
 
@@ -354,7 +355,7 @@ func (t *target) collectOptions(template config.Template, number int) collect.Op
 		Target: string(suite.config.Target), StandIn: t.settings.StandIn[template.Name],
 		Template: template, Number: number, Intervals: suite.config.IntervalsFor(template),
 		Client: t.client, Logs: t.logs, Probe: t.probe,
-		Experiments: suite.config.WantsExperiments(),
+		Experiments: suite.config.WantsExperiments(), Again: requirement.CPUAgain,
 		Alone: func(ctx context.Context) (func(), error) {
 			return suite.run.Lock(ctx, "memory", suite.config.Intervals.Poll)
 		},

@@ -243,7 +243,7 @@ func observe(ctx context.Context, c config.Config, recipe config.Recipe, probe [
 	run := fmt.Sprintf("%s-%d", time.Now().UTC().Format("20060102T150405Z"), os.Getpid())
 	session := collect.New(collect.Options{
 		Run: run, Process: run, Version: version, Target: string(config.TargetLab),
-		Template: config.Template{Name: template.Name}, Intervals: c.Intervals, Client: client, Probe: probe, Experiments: c.WantsExperiments(),
+		Template: config.Template{Name: template.Name}, Intervals: c.Intervals, Client: client, Probe: probe, Experiments: c.WantsExperiments(), Again: requirement.CPUAgain,
 		Logs: []logscan.Source{logscan.Files{Dirs: endpoints.LogDirs, Task: endpoints.LogTask, Settle: logSettle, Poll: c.Intervals.Poll}},
 	})
 	fmt.Fprintf(progress, "sandproof: booting %s\n", redact.Terminal(result.Image))

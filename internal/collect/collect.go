@@ -54,6 +54,9 @@ type Options struct {
 	Probe []byte
 	// Experiments says whether the pieces of evidence.Experiments are collected.
 	Experiments bool
+	// Again tells from the evidence so far whether the CPU experiment should be
+	// made once more; nil never.
+	Again func(*evidence.Sandbox) bool
 	// Alone is called before a guest's memory is filled and keeps others from
 	// doing so until what it returns is called; nil where nobody else could.
 	Alone func(ctx context.Context) (release func(), err error)

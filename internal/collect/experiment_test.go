@@ -91,6 +91,32 @@ func TestExperimentsAreCollected(t *testing.T) {
 	}
 }
 
+// Rounds that tell nothing are kept, and there are no more than three.
+func TestRounds(t *testing.T) {
+	for wanted, rounds := range map[int]int{0: 1, 1: 2, 2: 3, 9: 3} {
+		s := newSession(t, guestWorld(nil))
+		s.options.Experiments = true
+		left := wanted
+		s.options.Again = func(e *evidence.Sandbox) bool {
+			if e.CPU == nil || e.CPU.PTY == nil {
+				t.Errorf("it is asked without a round: %+v", e.CPU)
+			}
+			left--
+			return left >= 0
+		}
+		s.Open(t.Context())
+		s.Collect(t.Context(), evidence.PieceCPU)
+		if e := s.Evidence().CPU; e == nil || len(e.Earlier) != rounds-1 || len(e.Control) != 2 {
+			t.Errorf("%d more wanted: %+v", wanted, e)
+		} else if slices.ContainsFunc(e.Earlier, func(r *evidence.CPUExperiment) bool { return r.Command == nil || r.Earlier != nil }) {
+			t.Errorf("an earlier round is not whole: %+v", e.Earlier)
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestExperimentsNobodyAskedFor(t *testing.T) {
 	w := guestWorld(nil)
 	s := newSession(t, w)

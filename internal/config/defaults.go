@@ -29,7 +29,7 @@ func defaults() Config {
 			EnvdReady:  30 * time.Second,
 			Command:    30 * time.Second,
 			Forwarder:  6 * time.Second,
-			Burn:       600 * time.Millisecond,
+			Burn:       500 * time.Millisecond,
 			Pressure:   15 * time.Second,
 			Settle:     2 * time.Second,
 			LogQuiet:   600 * time.Millisecond,

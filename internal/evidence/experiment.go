@@ -19,6 +19,9 @@ type CPUExperiment struct {
 	Command *Burn   `json:"command,omitempty"`
 	PTY     *Burn   `json:"pty,omitempty"`
 	Control []*Burn `json:"control,omitempty"`
+	// Earlier are rounds before this one that told nothing for certain; this one
+	// alone is judged.
+	Earlier []*CPUExperiment `json:"earlier,omitempty"`
 }
 
 // Burn is one process that used as much of a CPU as it got.

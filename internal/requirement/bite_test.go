@@ -102,6 +102,28 @@ func TestBiteCPU(t *testing.T) {
 	})
 }
 
+// It is made again where it told nothing, or what cannot be.
+func TestCPUAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		harm func(*evidence.Sandbox)
+		want bool
+	}{
+		"as promised":               {func(*evidence.Sandbox) {}, false},
+		"too noisy":                 {share(2.8), true},
+		"an unequal control":        {func(s *evidence.Sandbox) { s.CPU.Control[0].CPUSeconds = 0.8 }, true},
+		"nobody reported":           {func(s *evidence.Sandbox) { s.CPU.PTY = nil }, true},
+		"right weights do not bite": {share(1), true},
+		"no weights":                {both(share(1), weights("100")), false},
+		"no cgroups in this envd":   {func(s *evidence.Sandbox) { s.Snapshot.Envd.Version = "0.4.2" }, false},
+	} {
+		s := healthy("0.6.13")
+		test.harm(s)
+		if got := CPUAgain(s); got != test.want {
+			t.Errorf("%s: %v, want %v", name, got, test.want)
+		}
+	}
+}
+
 // What became of a process that wanted more memory than its group may use.
 func TestBiteMemory(t *testing.T) {
 	hog := func(change func(*evidence.HogReport)) func(*evidence.Sandbox) {

@@ -196,8 +196,9 @@ func TestEveryFieldIsAnInputOrDescribes(t *testing.T) {
 	}
 }
 
-// laterLooks are where evidence has the snapshots after the first.
-var laterLooks = []string{"later", "lifecycle/snapshot"}
+// laterLooks are where evidence has the snapshots after the first, and the
+// rounds of an experiment before the last.
+var laterLooks = []string{"later", "lifecycle/snapshot", "cpu/earlier"}
 
 // walk lists the leaves of a type by their paths in JSON; a map's key is "*".
 // The later looks have the fields of the first, and are not walked again.
