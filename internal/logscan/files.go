@@ -95,7 +95,8 @@ type opened interface {
 	io.Closer
 	// size is the file's present size in bytes.
 	size() (int64, error)
-	// replaced tells whether the name has come to mean another file.
+	// replaced tells whether the name has come to mean another file;
+	// os.ErrNotExist where it means none.
 	replaced() (bool, error)
 	// follow starts the live view; nil where there is none.
 	follow(from int64) *follower
@@ -112,12 +113,9 @@ func (f diskFile) size() (int64, error) {
 	return info.Size(), nil
 }
 
-// replaced implements opened; a name that is gone means no other file.
+// replaced implements opened.
 func (f diskFile) replaced() (bool, error) {
 	now, err := os.Stat(f.Name())
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
 	if err != nil {
 		return false, err
 	}
@@ -145,7 +143,9 @@ type fileStretch struct {
 }
 
 // Open implements Source.
-func (f Files) Open(ctx context.Context) (Stretch, error) { return mark(ctx, f, f.Settle, f.Poll, true) }
+func (f Files) Open(ctx context.Context) (Stretch, error) {
+	return mark(ctx, f, f.Settle, f.Poll, true)
+}
 
 // mark begins a stretch. The mark is taken twice, since the writer may hold
 // bytes back that were logged before. What is complete already is held only
@@ -386,6 +386,7 @@ func (s *fileStretch) discover(ctx context.Context) {
 func (s *fileStretch) sameFile(h *held) {
 	other, err := h.file.replaced()
 	switch {
+	case errors.Is(err, os.ErrNotExist): // it is held, or reading it will fail
 	case err != nil:
 		s.troublef("look at %s: %v", h.path, err)
 	case other:
@@ -479,7 +480,27 @@ func (s *fileStretch) Seal(ctx context.Context) error {
 	for _, h := range s.files {
 		h.end = max(h.from, s.size(h))
 	}
+	s.collected()
 	return nil
+}
+
+// collected notes the streams that ended in a file that is gone. Nomad removes
+// the oldest files and keeps the newest, so this one went with its allocation;
+// and what was written between the last look and the removal was never seen. An
+// allocation that wrote nothing in the window had ended before it.
+func (s *fileStretch) collected() {
+	newest := map[string]*held{}
+	for _, h := range s.files {
+		if last := newest[h.stream]; last == nil || last.index < h.index {
+			newest[h.stream] = h
+		}
+	}
+	for _, h := range newest {
+		_, err := h.file.replaced()
+		if errors.Is(err, os.ErrNotExist) && (h.late || h.end > h.from) {
+			s.troublef("%s, the newest of its allocation, was removed: files after it may have come and gone unseen", h.path)
+		}
+	}
 }
 
 // Read implements Stretch.
@@ -497,9 +518,12 @@ func (s *fileStretch) Read(ctx context.Context, chunk func(stream, source string
 	var unfinished carry
 	buffer := make([]byte, chunkSize)
 	giveUp := time.Now().Add(followGrace)
+	stream := ""
 	for i, h := range files {
-		if i > 0 && files[i-1].stream != h.stream {
-			unfinished = nil
+		if i == 0 || files[i-1].stream != h.stream || files[i-1].index+1 != h.index {
+			// After a gap a line begins that has nothing to do with the one that
+			// was open before it.
+			unfinished, stream = nil, h.path
 		}
 		if h.lineAt > 0 {
 			unfinished = nil // the line before ended in this file
@@ -515,10 +539,10 @@ func (s *fileStretch) Read(ctx context.Context, chunk func(stream, source string
 		for at < h.end && ctx.Err() == nil {
 			n, err := h.file.ReadAt(buffer[:min(int64(len(buffer)), h.end-at)], at)
 			if n > 0 {
-				unfinished.handOut(h.stream, chunk)
+				unfinished.handOut(stream, chunk)
 				unfinished = nil
 				lines += bytes.Count(buffer[:n], []byte("\n"))
-				chunk(h.stream, h.path, at, buffer[:n])
+				chunk(stream, h.path, at, buffer[:n])
 				at += int64(n)
 			}
 			if err != nil && (!errors.Is(err, io.EOF) || at != h.end) {

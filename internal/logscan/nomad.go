@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -143,14 +144,13 @@ func (p *nomadPlace) ask(ctx context.Context, into any, query url.Values, call .
 }
 
 func (p *nomadPlace) call(ctx context.Context, query url.Values, call ...string) (io.ReadCloser, error) {
-	address := strings.TrimSuffix(p.source.Address, "/") + "/v1"
-	for _, part := range call {
-		address += "/" + url.PathEscape(part)
+	parts := make([]string, len(call))
+	for i, part := range call {
+		parts[i] = url.PathEscape(part)
 	}
+	address := strings.TrimSuffix(p.source.Address, "/") + "/v1/" + strings.Join(parts, "/")
 	asked := url.Values{}
-	for key, values := range query {
-		asked[key] = values
-	}
+	maps.Copy(asked, query)
 	for key, value := range map[string]string{"namespace": p.source.Namespace, "region": p.source.Region} {
 		if value != "" {
 			asked.Set(key, value)

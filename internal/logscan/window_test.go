@@ -473,17 +473,26 @@ func TestLedger(t *testing.T) {
 				pass(2 * poll)
 				n.remove(n.path("a", "orchestrator.stdout.0"))
 			},
+			hole: "the newest of its allocation, was removed", findings: len(boot),
+		},
+		{
+			name:   "an allocation that ended before the window is collected",
+			before: func(n node) { n.write("old", "orchestrator.stdout.0", "old\n") },
+			during: func(n node) {
+				n.write("new", "orchestrator.stdout.0", ours)
+				n.remove(filepath.Join(n.root, "alloc", "old"))
+			},
 			findings: len(boot),
 		},
 		{
-			name:   "an allocation is collected",
+			name:   "an allocation that still wrote is collected",
 			before: func(n node) { n.write("a", "orchestrator.stdout.0", "old\n") },
 			during: func(n node) {
 				n.write("a", "orchestrator.stdout.0", ours)
 				n.remove(filepath.Join(n.root, "alloc", "a"))
 				n.write("b", "orchestrator.stdout.0", record("iours", "hello"))
 			},
-			findings: len(boot),
+			hole: "the newest of its allocation, was removed", findings: len(boot),
 		},
 		{
 			name:   "an index came and went unseen",

@@ -1,0 +1,230 @@
+package logscan
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"sandproof/internal/evidence"
+)
+
+// Loki is a log that was shipped to Loki, read by query_range. Its silence
+// counts only because the boot lines of the same sandbox must have come out of
+// it: e2b-dev/infra ships envd's own records there and not the guest's console
+// (54693ff35, vector's configuration), so that it can be silent about a broken
+// guest.
+type Loki struct {
+	// Address, such as http://127.0.0.1:3100. User, Password, Bearer and Tenant
+	// are what Loki's command line takes from LOKI_USERNAME, LOKI_PASSWORD,
+	// LOKI_BEARER_TOKEN and LOKI_ORG_ID.
+	Address, User, Password, Bearer, Tenant string
+	// Query selects the stream, such as {service="orchestrator"}.
+	Query string
+	// Delay is how long a line may be on its way; the end mark waits for it.
+	Delay time.Duration
+	// Timeout bounds one request.
+	Timeout time.Duration
+}
+
+// lokiSkew is by how much the clock that stamps lines may be wrong. A window cut
+// too short by it would lose the first lines of a boot and keep the last, which
+// look like health. Lines of other boots name other sandboxes.
+const lokiSkew = 2 * time.Minute
+
+// lokiPage is how many lines one answer may hold; servers allow 5000 where
+// nobody changed that (max_entries_limit_per_query).
+const lokiPage = 5000
+
+// Name implements Source.
+func (l Loki) Name() string { return fmt.Sprintf("Loki at %s, %s", l.Address, l.Query) }
+
+// Open implements Source.
+func (l Loki) Open(ctx context.Context) (Stretch, error) {
+	header := http.Header{}
+	switch {
+	case l.Bearer != "":
+		header.Set("Authorization", "Bearer "+l.Bearer)
+	case l.User != "":
+		request := http.Request{Header: header}
+		request.SetBasicAuth(l.User, l.Password)
+	}
+	if l.Tenant != "" {
+		header.Set("X-Scope-OrgID", l.Tenant)
+	}
+	now := time.Now()
+	s := &lokiStretch{source: l, server: newEndpoint(l.Timeout, header), from: now.Add(-lokiSkew)}
+	// A query that the server does not take must fail before a sandbox is made.
+	if _, err := s.page(ctx, s.from, now, 1); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+type lokiStretch struct {
+	source   Loki
+	server   endpoint
+	from, to time.Time
+}
+
+// entry is one line with the sandbox that its stream's labels name.
+type entry struct {
+	at      int64 // nanoseconds since 1970
+	line    string
+	sandbox string
+	stream  string // the labels, as a key
+}
+
+// page asks for one page, oldest first; start counts, end does not.
+func (s *lokiStretch) page(ctx context.Context, start, end time.Time, limit int) ([]entry, error) {
+	fail := func(err error) ([]entry, error) {
+		return nil, fmt.Errorf("query %s: %w", s.source.Name(), err)
+	}
+	body, err := s.server.get(ctx, strings.TrimSuffix(s.source.Address, "/")+"/loki/api/v1/query_range?"+url.Values{
+		"query": {s.source.Query}, "limit": {strconv.Itoa(limit)}, "direction": {"forward"},
+		"start": {strconv.FormatInt(start.UnixNano(), 10)}, "end": {strconv.FormatInt(end.UnixNano(), 10)},
+	}.Encode())
+	if err != nil {
+		return fail(err)
+	}
+	defer func() { _ = body.Close() }()
+	var answer struct {
+		Data struct {
+			ResultType string
+			Result     []struct {
+				Stream map[string]string
+				// A value is time, line, and maybe structured metadata.
+				Values [][]json.RawMessage
+			}
+		}
+	}
+	if err := json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(&answer); err != nil {
+		return fail(err)
+	}
+	if answer.Data.ResultType != "streams" {
+		return fail(fmt.Errorf("it answers with %q; give a query for log lines, such as {service=\"orchestrator\"}", answer.Data.ResultType))
+	}
+	var entries []entry
+	for _, r := range answer.Data.Result {
+		labels, err := json.Marshal(r.Stream) // sorted by name
+		if err != nil {
+			return fail(err)
+		}
+		for _, value := range r.Values {
+			e := entry{stream: string(labels), sandbox: cmp.Or(r.Stream["sandboxID"], r.Stream["sandbox_id"])}
+			if len(value) < 2 {
+				return fail(errors.New("a value is no pair of time and line"))
+			}
+			var stamp string
+			if err := errors.Join(json.Unmarshal(value[0], &stamp), json.Unmarshal(value[1], &e.line)); err != nil {
+				return fail(err)
+			}
+			if e.at, err = strconv.ParseInt(stamp, 10, 64); err != nil {
+				return fail(err)
+			}
+			entries = append(entries, e)
+		}
+	}
+	slices.SortStableFunc(entries, func(a, b entry) int { return cmp.Compare(a.at, b.at) })
+	return entries, nil
+}
+
+// Grown implements Stretch: a log that comes late says nothing by being quiet
+// now; Seal waits for what is on its way.
+func (s *lokiStretch) Grown([]byte) bool { return false }
+
+// Seal implements Stretch: what was logged before the end mark is on its way for
+// a while yet.
+func (s *lokiStretch) Seal(ctx context.Context) error {
+	select {
+	case <-time.After(s.source.Delay):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.to = time.Now().Add(lokiSkew)
+	return nil
+}
+
+// Read implements Stretch. Loki has no files: offsets count the bytes that were
+// handed out.
+func (s *lokiStretch) Read(ctx context.Context, chunk func(stream, source string, offset int64, data []byte)) ([]evidence.Coverage, []string) {
+	var (
+		offset   int64
+		troubles []string
+		last     map[entry]bool
+	)
+	for start := s.from; ; {
+		page, err := s.page(ctx, start, s.to, lokiPage)
+		if err != nil {
+			troubles = append(troubles, err.Error())
+			break
+		}
+		for _, e := range page {
+			// A page begins with the moment at which the one before ended, so
+			// that nothing of that moment is lost.
+			if last[e] {
+				continue
+			}
+			for _, line := range e.lines() {
+				chunk(e.stream, s.source.Name(), offset, line)
+				offset += int64(len(line))
+			}
+		}
+		if len(page) < lokiPage {
+			break
+		}
+		end := time.Unix(0, page[len(page)-1].at)
+		if !end.After(start) {
+			troubles = append(troubles, fmt.Sprintf("%s holds %d lines or more of one moment, which cannot be paged", s.source.Name(), lokiPage))
+			break
+		}
+		start, last = end, map[entry]bool{}
+		for _, e := range page {
+			if e.at == end.UnixNano() {
+				last[e] = true
+			}
+		}
+	}
+	if offset == 0 {
+		return nil, troubles
+	}
+	return []evidence.Coverage{{Source: s.source.Name(), To: offset}}, troubles
+}
+
+// lines are the entry's physical lines, each with its end: clients may send a
+// stack trace as one. A line that names no sandbox, where the entry's first line
+// or its labels do, becomes a record that does.
+func (e entry) lines() [][]byte {
+	var lines [][]byte
+	for i, text := range strings.Split(strings.TrimRight(e.line, "\n"), "\n") {
+		line := []byte(text)
+		named := Parse(line).SandboxID
+		if i == 0 {
+			e.sandbox = cmp.Or(named, e.sandbox)
+		}
+		if named == "" && e.sandbox != "" {
+			object, err := json.Marshal(map[string]string{
+				"sandbox.id": e.sandbox, "message": Parse(line).Message, "timestamp": time.Unix(0, e.at).UTC().Format(time.RFC3339Nano),
+			})
+			if err == nil { // else it stays a line that names nobody
+				line = object
+			}
+		}
+		lines = append(lines, append(line, '\n'))
+	}
+	return lines
+}
+
+// TailLost implements Stretch; there is no follower.
+func (s *lokiStretch) TailLost() int { return 0 }
+
+// Close implements Stretch; nothing is held.
+func (s *lokiStretch) Close() {}
