@@ -22,6 +22,9 @@ type Profile string
 // The profiles: core (values, placement, log where it can speak), gate (core,
 // bite and lifecycle), extended (all).
 const (
+	// ProfileAuto is gate in the lab, where nobody pays for it, and core on a
+	// live target.
+	ProfileAuto     Profile = "auto"
 	ProfileCore     Profile = "core"
 	ProfileGate     Profile = "gate"
 	ProfileExtended Profile = "extended"
@@ -41,7 +44,8 @@ const (
 type Config struct {
 	// Target is never auto after Load.
 	Target TargetKind `yaml:"target"`
-	// Profile chooses the levels that decide the verdict.
+	// Profile chooses the levels that decide the verdict; it is never auto after
+	// Load.
 	Profile Profile `yaml:"profile"`
 	// Experiments says whether the limits are tried and the sandbox is paused;
 	// auto means where the profile decides by it.

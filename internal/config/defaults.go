@@ -12,7 +12,7 @@ const StandIn = "stand-in "
 func defaults() Config {
 	return Config{
 		Target:      TargetAuto,
-		Profile:     ProfileCore,
+		Profile:     ProfileAuto,
 		Experiments: SwitchAuto,
 		Repeat:      1,
 		Lab: Lab{

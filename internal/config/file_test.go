@@ -89,7 +89,7 @@ func TestWaysToWriteAFile(t *testing.T) {
 		{"the end is marked", "target: auto\n---\n# nothing\n"},
 		{"keys without a value", "target:\nprofile:\nlive:\nlab:\nintervals:\ntemplates:\n"},
 		{"waits without a value", "intervals: {create: , poll: null}\n"},
-		{"lines of Windows", "target: auto\r\nprofile: core\r\n"},
+		{"lines of Windows", "target: auto\r\nprofile: auto\r\n"},
 		{"an anchor and its alias", "intervals: {create: &long 90s, destroy: *long}\n"},
 		{"waits in quotes", "intervals: {create: \"90s\", poll: '100ms'}\n"},
 	} {

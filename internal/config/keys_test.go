@@ -161,7 +161,7 @@ func settingsOf(t *testing.T, c *Config) string {
 
 func TestEveryFlagChangesTheConfiguration(t *testing.T) {
 	dir := tree(t, "")
-	write(t, filepath.Join(dir, "other.yml"), "profile: gate\n")
+	write(t, filepath.Join(dir, "other.yml"), "profile: core\n")
 	values := map[string]string{
 		"e2e.config": "other.yml", "e2e.target": "live", "e2e.profile": "extended",
 		"e2e.templates": "base-unpatched", "e2e.envd": "stand-in 0.4.3",

@@ -30,7 +30,7 @@ type Flags struct {
 func (f *Flags) Register(set *flag.FlagSet) {
 	set.StringVar(&f.Config, "e2e.config", "", "configuration `file`; default: ginkgo.yml of the module or repository")
 	set.StringVar(&f.Target, "e2e.target", "", "where sandboxes come from: auto, live or lab")
-	set.StringVar(&f.Profile, "e2e.profile", "", "what decides a verdict: core, gate or extended")
+	set.StringVar(&f.Profile, "e2e.profile", "", "what decides a verdict: auto, core, gate or extended")
 	set.StringVar(&f.Templates, "e2e.templates", "", "`names` of the templates to judge, comma-separated")
 	set.StringVar(&f.Envd, "e2e.envd", "", "in the lab: \"stand-in VERSION\", or the `path` of an envd binary, for every template")
 }
@@ -72,6 +72,7 @@ func Load(s Sources) (Config, error) {
 	}
 	var p problems
 	c.resolveTarget(&p, isTrue(environment["CI"]))
+	c.resolveProfile()
 	c.resolvePaths()
 	c.checkTemplates(&p, c.Templates)
 	c.selectTemplates(&p, s.Flags.Templates)
@@ -148,6 +149,17 @@ func (c *Config) resolveTarget(p *problems, ci bool) {
 	}
 	if c.Target == TargetLive && place && c.Live.APIKey == "" {
 		p.addf("target live needs a key: set E2B_API_KEY")
+	}
+}
+
+// resolveProfile settles auto, once the target is known.
+func (c *Config) resolveProfile() {
+	if c.Profile != ProfileAuto {
+		return
+	}
+	c.Profile = ProfileCore
+	if c.Target == TargetLab {
+		c.Profile = ProfileGate
 	}
 }
 
@@ -293,7 +305,7 @@ var (
 
 func (c *Config) check(p *problems) {
 	if !slices.Contains([]Profile{ProfileCore, ProfileGate, ProfileExtended}, c.Profile) {
-		p.addf("profile %q: want core, gate or extended", c.Profile)
+		p.addf("profile %q: want auto, core, gate or extended", c.Profile)
 	}
 	if !slices.Contains([]Switch{SwitchAuto, SwitchOn, SwitchOff}, c.Experiments) {
 		p.addf("experiments %q: want auto (as the profile has it), on or off", c.Experiments)
@@ -394,7 +406,7 @@ func (c *Config) checkRepeat(p *problems) {
 
 // checkExperiments checks the waits of experiments that are to be made.
 func (c *Config) checkExperiments(p *problems, of string, i Intervals) {
-	if !c.WantsExperiments() {
+	if !c.WantsExperiments() || i.Command <= 0 {
 		return
 	}
 	if i.Burn > mostBurn || i.Burn >= i.Command/2 {

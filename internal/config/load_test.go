@@ -85,7 +85,7 @@ func TestFile(t *testing.T) {
 		{name: "a duration that is none", file: "intervals:\n  create: soon\n", wrong: "ginkgo.yml:2:11: this is no duration: want a number and a unit"},
 		{name: "a wait of nothing", file: "intervals:\n  create: 0s\n", wrong: "must be positive"},
 		{name: "a credential", file: "live:\n  api-key: hunter2hunter2\n", wrong: "ginkgo.yml:2:3: a credential"},
-		{name: "a profile that is none", file: "profile: strict\n", wrong: "want core, gate or extended"},
+		{name: "a profile that is none", file: "profile: strict\n", wrong: "want auto, core, gate or extended"},
 		{name: "a switch that is none", file: "experiments: maybe\n", wrong: "experiments \"maybe\": want auto (as the profile has it), on or off"},
 		{name: "burning for longer than a command lives", file: "experiments: on\nintervals: {burn: 16s}\n", wrong: "intervals.burn 16s: want 30s at most, and less than half of command 30s"},
 		{name: "pressure for longer than a command lives", file: "profile: gate\nintervals: {pressure: 30s}\n", wrong: "intervals.pressure 30s must be less than command 30s"},
@@ -148,7 +148,7 @@ func TestFileIsFoundUpToTheRootOnly(t *testing.T) {
 	}
 	write(t, filepath.Join(outer, "module", "go.mod"), "module x\n")
 	c, err := Load(Sources{Dir: module})
-	if err != nil || c.File != "" || c.Profile != ProfileCore {
+	if err != nil || c.File != "" || c.Profile != ProfileGate {
 		t.Errorf("got %q, %q, %v: the file above the module is not ours", c.File, c.Profile, err)
 	}
 	write(t, filepath.Join(outer, "module", FileName), "profile: gate\n")
@@ -298,18 +298,26 @@ func FuzzLoad(f *testing.F) {
 // Experiments follow the profile unless the file says otherwise, on every
 // target; waits that only they use are theirs alone.
 func TestExperiments(t *testing.T) {
+	const onLive = "target: live\ntemplates: [{name: base}]\nlive: {api-url: \"http://localhost:3000\"}\n"
 	for _, test := range []struct {
 		file string
 		want bool
 	}{
-		{"", false},
+		{"", true}, // in the lab
+		{"profile: core\n", false},
+		{onLive, false},
+		{onLive + "profile: gate\n", true},
 		{"profile: gate\n", true},
 		{"profile: extended\n", true},
 		{"experiments: on\n", true},
 		{"profile: gate\nexperiments: off\n", false},
-		{"experiments: auto\nintervals: {command: 5s}\n", false},
+		{"profile: core\nexperiments: auto\nintervals: {command: 5s}\n", false},
 	} {
-		c, err := Load(Sources{Dir: tree(t, test.file)})
+		sources := Sources{Dir: tree(t, test.file)}
+		if strings.HasPrefix(test.file, onLive) {
+			sources.Environ = []string{"E2B_API_KEY=e2b_0123456789abcdef"}
+		}
+		c, err := Load(sources)
 		if err != nil || c.WantsExperiments() != test.want {
 			t.Errorf("%q: experiments %v, error %v, want %v", test.file, c.WantsExperiments(), err, test.want)
 		}
