@@ -163,6 +163,7 @@ func (r Requirement) Decides(profile config.Profile) bool {
 		return r.Level == LevelCore
 	case config.ProfileCore:
 		return r.Level == LevelCore && r.Stage != StageBite && r.Stage != StageLifecycle
+	case config.ProfileAuto: // settled when the configuration is loaded
 	}
 	return r.Level == LevelCore
 }
