@@ -30,7 +30,7 @@ func defaults() Config {
 			Command:    30 * time.Second,
 			Forwarder:  6 * time.Second,
 			Burn:       500 * time.Millisecond,
-			Pressure:   15 * time.Second,
+			Pressure:   25 * time.Second,
 			Settle:     2 * time.Second,
 			LogQuiet:   600 * time.Millisecond,
 			LogCap:     15 * time.Second,
