@@ -264,8 +264,9 @@ func announceExperiments(ctx context.Context, settings targetSettings) error {
 	if most > 0 {
 		size = fmt.Sprintf("up to %d MiB", most)
 	}
-	progressf("experiments: each sandbox keeps one CPU of its node busy for %s, fills its memory (%s, held until the sandbox ends; one sandbox at a time), and is paused once",
-		2*suite.config.Intervals.Burn, size)
+	burn := 2 * suite.config.Intervals.Burn
+	progressf("experiments: each sandbox keeps one CPU of its node busy for %s (up to %s where the node is too busy to tell anything), "+
+		"fills its memory (%s, held until the sandbox ends; one sandbox at a time), and is paused once", burn, collect.MostRounds*burn, size)
 	return nil
 }
 

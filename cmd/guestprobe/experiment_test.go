@@ -125,9 +125,24 @@ func TestPlanHog(t *testing.T) {
 func TestStepsOfAHog(t *testing.T) {
 	const mebi = 1 << 20
 	p := hogPlan{limit: 400 * mebi, wanted: 416 * mebi}
-	for used, want := range map[uint64]byte{0: 16, 200 * mebi: 12, 360 * mebi: 2, 390 * mebi: 1, 400 * mebi: 1, 500 * mebi: 1} {
-		if got := p.stepsAt(used); got != want {
-			t.Errorf("at %d MiB: %d steps, want %d", used/mebi, got, want)
+	for _, test := range []struct {
+		used, available uint64
+		want            byte
+	}{
+		{0, 800 * mebi, 16},
+		{200 * mebi, 800 * mebi, 12},
+		{360 * mebi, 800 * mebi, 2},
+		{390 * mebi, 800 * mebi, 1},
+		{400 * mebi, 800 * mebi, 1},
+		{500 * mebi, 800 * mebi, 1},
+		// Somebody else takes the guest's memory meanwhile.
+		{0, 48 * mebi, 2},
+		{0, 20 * mebi, 1},
+		{0, 16 * mebi, 1},
+		{0, 1 * mebi, 1},
+	} {
+		if got := p.stepsAt(test.used, test.available); got != test.want {
+			t.Errorf("at %d MiB with %d MiB left: %d steps, want %d", test.used/mebi, test.available/mebi, got, test.want)
 		}
 	}
 }

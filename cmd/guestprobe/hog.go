@@ -86,14 +86,15 @@ func planHog(group evidence.Group, self evidence.Process, used, available uint64
 	return hogPlan{limit: most, wanted: (most + hogMore) / hogStep * hogStep, throttles: throttles}
 }
 
-// stepsAt is how many steps are taken at once where the group uses so much: far
-// from the limit a quarter of the way, near to it one.
-func (p hogPlan) stepsAt(used uint64) byte {
+// stepsAt is how many steps are taken at once where the group uses so much and
+// the guest has so much left, in bytes: far from both ends a quarter of the way,
+// near to one of them a single one.
+func (p hogPlan) stepsAt(used, available uint64) byte {
 	const mostAtOnce = 16
-	if used >= p.limit {
+	if used >= p.limit || available <= hogFloor {
 		return 1
 	}
-	return byte(min(max((p.limit-used)/4/hogStep, 1), mostAtOnce))
+	return byte(min(max(min(p.limit-used, available-hogFloor)/4/hogStep, 1), mostAtOnce))
 }
 
 // limitOf reads a limit in bytes; 0 means that there is none.
@@ -110,8 +111,8 @@ func limitOf(group evidence.Group, name string) uint64 {
 }
 
 // hog lets a child allocate more than a group may use, in steps, and says how
-// that ended. The probe must be in the group itself. The child ends with the probe: by its pipe, and by
-// the signal that it gets when its parent dies.
+// that ended. The probe must be in the group itself. The child ends with the
+// probe: by its pipe, and by the signal that it gets when its parent dies.
 func (g guest) hog(ctx context.Context, self int, path string, deadline time.Duration) evidence.HogReport {
 	// The signal comes when the thread that started the child ends.
 	runtime.LockOSThread()
@@ -160,12 +161,13 @@ func (g guest) letLoose(ctx context.Context, plan hogPlan, report *evidence.HogR
 	p := g.process(child.cmd.Process.Pid)
 	report.Hog = &p
 	for report.Allocated < plan.wanted {
-		if end, detail := g.mayGoOn(ctx, plan, report); end != "" {
+		available, end, detail := g.mayGoOn(ctx, plan, report)
+		if end != "" {
 			child.kill()
 			report.Ended, report.Detail = end, detail
 			return
 		}
-		steps := plan.stepsAt(report.Used + report.Allocated)
+		steps := plan.stepsAt(report.Used+report.Allocated, available)
 		if child.step(steps) != nil {
 			break
 		}
@@ -187,26 +189,27 @@ func (g guest) letLoose(ctx context.Context, plan hogPlan, report *evidence.HogR
 	}
 }
 
-// mayGoOn looks before each step; an end is the reason to stop.
-func (g guest) mayGoOn(ctx context.Context, plan hogPlan, report *evidence.HogReport) (end evidence.HogEnd, detail string) {
+// mayGoOn looks before each order; an end is the reason to stop. available is
+// the guest's MemAvailable, in bytes.
+func (g guest) mayGoOn(ctx context.Context, plan hogPlan, report *evidence.HogReport) (available uint64, end evidence.HogEnd, detail string) {
 	if ctx.Err() != nil {
-		return evidence.HogGaveUp, "its time was over"
+		return 0, evidence.HogGaveUp, "its time was over"
 	}
 	available, err := g.memory("MemAvailable")
 	if err != nil {
-		return evidence.HogGaveUp, err.Error()
+		return 0, evidence.HogGaveUp, err.Error()
 	}
 	report.AvailableLeast = min(report.AvailableLeast, available)
 	if available < hogFloor {
-		return evidence.HogGaveUp, fmt.Sprintf("the guest had %d bytes left, less than the %d that it is to keep", available, hogFloor)
+		return 0, evidence.HogGaveUp, fmt.Sprintf("the guest had %d bytes left, less than the %d that it is to keep", available, hogFloor)
 	}
 	if plan.throttles {
 		now := g.group(report.Group, []string{"memory.events"}).Files["memory.events"]
 		if counted(now, "high") > counted(report.Before, "high") {
-			return evidence.HogThrottled, "memory.high acts"
+			return 0, evidence.HogThrottled, "memory.high acts"
 		}
 	}
-	return "", ""
+	return available, "", ""
 }
 
 // counted reads one key of a memory.events.
@@ -330,10 +333,16 @@ func playHog() error {
 	}
 }
 
-// allocate takes memory with every page of it; it is never given back.
+// allocate takes memory and writes to every page of it; it is never given
+// back. That the kernel was asked to populate it saves time and proves nothing:
+// mmap(2) succeeds where it could not.
 func allocate(size int) error {
-	if _, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE); err != nil {
+	taken, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	if err != nil {
 		return fmt.Errorf("mmap: %w", err)
+	}
+	for i := 0; i < size; i += os.Getpagesize() {
+		taken[i] = 1
 	}
 	return nil
 }

@@ -36,10 +36,10 @@ func (s *Session) mayStart(piece evidence.Piece, groups ...string) bool {
 	return false
 }
 
-// mostRounds is how often the CPU experiment is made at most: a host that holds
+// MostRounds is how often the CPU experiment is made at most: a host that holds
 // a guest's CPU back for some tens of milliseconds, at the wrong moment, makes
 // one round worthless.
-const mostRounds = 3
+const MostRounds = 3
 
 // cpu lets a command and a terminal compete for one CPU, then two commands as
 // a control; and once more where that did not tell anything for certain.
@@ -48,7 +48,7 @@ func (s *Session) cpu(ctx context.Context) {
 		return
 	}
 	var earlier []*evidence.CPUExperiment
-	for range mostRounds {
+	for range MostRounds {
 		e := s.round(ctx)
 		last := *e
 		e.Earlier = earlier

@@ -22,8 +22,8 @@ type Profile string
 // The profiles: core (values, placement, log where it can speak), gate (core,
 // bite and lifecycle), extended (all).
 const (
-	// ProfileAuto is gate in the lab, where nobody pays for it, and core on a
-	// live target.
+	// ProfileAuto is gate in the lab, where nobody pays for it, unless
+	// experiments are off; and core on a live target.
 	ProfileAuto     Profile = "auto"
 	ProfileCore     Profile = "core"
 	ProfileGate     Profile = "gate"

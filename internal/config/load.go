@@ -152,13 +152,14 @@ func (c *Config) resolveTarget(p *problems, ci bool) {
 	}
 }
 
-// resolveProfile settles auto, once the target is known.
+// resolveProfile settles auto, once the target is known: whoever wants no
+// experiments wants no verdict by them.
 func (c *Config) resolveProfile() {
 	if c.Profile != ProfileAuto {
 		return
 	}
 	c.Profile = ProfileCore
-	if c.Target == TargetLab {
+	if c.Target == TargetLab && c.Experiments != SwitchOff {
 		c.Profile = ProfileGate
 	}
 }

@@ -295,6 +295,17 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
+// Which profile auto is, follows from the target and the experiments.
+func TestAutoProfile(t *testing.T) {
+	for file, want := range map[string]Profile{
+		"": ProfileGate, "experiments: on\n": ProfileGate, "experiments: off\n": ProfileCore, "experiments: off\nprofile: gate\n": ProfileGate,
+	} {
+		if c, err := Load(Sources{Dir: tree(t, file)}); err != nil || c.Profile != want {
+			t.Errorf("%q: profile %s, error %v, want %s", file, c.Profile, err, want)
+		}
+	}
+}
+
 // Experiments follow the profile unless the file says otherwise, on every
 // target; waits that only they use are theirs alone.
 func TestExperiments(t *testing.T) {

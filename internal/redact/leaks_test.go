@@ -52,7 +52,7 @@ func TestShapesInEveryForm(t *testing.T) {
 
 // A key is known by its prefix whatever letter an escape puts before it.
 func TestKeysAfterEscapesGo(t *testing.T) {
-	const key = "e2b_0123456789abcdef0123456789abcdef01234567"
+	key := "e2b_" + strings.Repeat("0123456789", 4)
 	for _, text := range []string{
 		"line\n" + key, "tab\t" + key, "sk_" + key, "x=" + key + "," + key, "key_" + key, "…" + key + "…",
 	} {

@@ -19,8 +19,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
 
 	"sandproof/internal/evidence"
 	"sandproof/internal/redact"
@@ -164,26 +164,11 @@ func Open(dir string) (*Run, error) {
 // looking again each poll, and takes it. It is let go of by release, and with
 // the process in any case.
 func (r *Run) Lock(ctx context.Context, name string, poll time.Duration) (release func(), err error) {
-	f, err := os.OpenFile(filepath.Join(r.Dir, name+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("lock the run: %w", err)
+	lock := flock.New(filepath.Join(r.Dir, name+".lock"))
+	if _, err := lock.TryLockContext(ctx, poll); err != nil {
+		return nil, fmt.Errorf("wait for %s: %w", lock.Path(), err)
 	}
-	tick := time.NewTicker(poll)
-	defer tick.Stop()
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("wait for %s: %w", f.Name(), ctx.Err()), f.Close())
-		}
-	}
+	return func() { _ = lock.Unlock() }, nil
 }
 
 // Artifacts is the directory for raw files: logs, consoles.

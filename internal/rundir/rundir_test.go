@@ -1,10 +1,13 @@
 package rundir
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"sandproof/internal/config"
 	"sandproof/internal/evidence"
@@ -198,4 +201,30 @@ func TestNamesAndDirectories(t *testing.T) {
 	if _, err := Open(root); err == nil || !strings.Contains(err.Error(), "is no run directory") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// Whoever holds a lock of the run keeps all others from it, until it lets go;
+// and who waits can give up.
+func TestLock(t *testing.T) {
+	run := newRun(t, "a")
+	release, err := run.Lock(t.Context(), "memory", time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := run.Lock(t.Context(), "another", time.Millisecond)
+	if err != nil {
+		t.Fatalf("a lock of another name: %v", err)
+	}
+	other()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := run.Lock(ctx, "memory", time.Millisecond); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "memory.lock") {
+		t.Errorf("while it is held: %v", err)
+	}
+	release()
+	again, err := run.Lock(t.Context(), "memory", time.Millisecond)
+	if err != nil {
+		t.Fatalf("after it was let go of: %v", err)
+	}
+	again()
 }

@@ -1,22 +1,24 @@
 package verdict
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"sandproof/internal/requirement"
 )
 
-// worstLast orders verdicts; of those of one template the worst is the
-// template's.
-var worstLast = []Word{Isolated, NotApplicable, Unproven, Partial, NotIsolated}
+// worstLast orders the words that the gate treats alike.
+var worstLast = []Word{Isolated, Unproven, NotApplicable, Partial, NotIsolated}
 
-func weight(v Verdict) int {
-	w := 2 * slices.Index(worstLast, v.Word)
-	if v.Infra {
-		w-- // trouble of the world says less than what the template leaves open
-	}
-	return w
+// byBadness orders verdicts as the gate does, and then by their words.
+func byBadness(a, b Verdict) int {
+	return cmp.Or(
+		cmp.Compare(slices.Index(exitOrder, a.exit()), slices.Index(exitOrder, b.exit())),
+		cmp.Compare(slices.Index(worstLast, a.Word), slices.Index(worstLast, b.Word)),
+	)
 }
 
 // Over gives one verdict for the sandboxes of one template, of which there is
@@ -24,11 +26,12 @@ func weight(v Verdict) int {
 // in use as well, so that the reason tells how they differ, and of each node
 // the worst is kept too.
 func Over(each []Verdict) Verdict {
-	worst := slices.MaxFunc(each, func(a, b Verdict) int { return weight(a) - weight(b) })
+	worst := slices.MaxFunc(each, byBadness)
 	if len(each) == 1 {
 		return worst
 	}
-	worst.Node, worst.Nodes = "", byNode(each)
+	differing := differingStages(each)
+	worst.Node, worst.Nodes, worst.Stages = "", byNode(each), maps.Clone(worst.Stages)
 	counts := map[string]int{}
 	for _, v := range each {
 		worst.Sandboxes = append(worst.Sandboxes, v.Word)
@@ -44,10 +47,25 @@ func Over(each []Verdict) Verdict {
 	} else {
 		worst.Notes = append(worst.Notes, fmt.Sprintf("all of %d sandboxes are %s", len(each), worst.Word))
 	}
+	if len(differing) > 0 {
+		worst.Notes = append(worst.Notes, "the sandboxes differ at "+strings.Join(differing, ", "))
+	}
 	for _, node := range slices.Sorted(maps.Keys(worst.Nodes)) {
 		worst.Notes = append(worst.Notes, fmt.Sprintf("on node %s: %s", node, worst.Nodes[node]))
 	}
 	return worst
+}
+
+// differingStages names the stages whose results are not the same in all
+// sandboxes.
+func differingStages(each []Verdict) []string {
+	var differing []string
+	for _, stage := range requirement.Stages() {
+		if slices.ContainsFunc(each, func(v Verdict) bool { return v.Stages[stage] != each[0].Stages[stage] }) {
+			differing = append(differing, string(stage))
+		}
+	}
+	return differing
 }
 
 // kindOf is what is compared between sandboxes: the word, and where it broke.
@@ -71,19 +89,21 @@ func tally(counts map[string]int) string {
 	return strings.Join(parts, ", ")
 }
 
-// byNode is the worst verdict of each node that is known; nil where none is.
+// byNode is the word of the worst verdict of each node that is known; nil where
+// none is.
 func byNode(each []Verdict) map[string]Word {
-	var nodes map[string]Word
+	of := map[string][]Verdict{}
 	for _, v := range each {
-		if v.Node == "" {
-			continue
+		if v.Node != "" {
+			of[v.Node] = append(of[v.Node], v)
 		}
-		if nodes == nil {
-			nodes = map[string]Word{}
-		}
-		if have, seen := nodes[v.Node]; !seen || slices.Index(worstLast, v.Word) > slices.Index(worstLast, have) {
-			nodes[v.Node] = v.Word
-		}
+	}
+	if len(of) == 0 {
+		return nil
+	}
+	nodes := map[string]Word{}
+	for node, verdicts := range of {
+		nodes[node] = slices.MaxFunc(verdicts, byBadness).Word
 	}
 	return nodes
 }

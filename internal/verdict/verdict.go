@@ -214,14 +214,16 @@ func Exit(verdicts []Verdict, problems []string) int {
 	if len(problems) > 0 || len(verdicts) == 0 {
 		worst = ExitInfra
 	}
-	order := []int{ExitIsolated, ExitUnproven, ExitInfra, ExitNotIsolated}
 	for _, v := range verdicts {
-		if code := v.exit(); slices.Index(order, code) > slices.Index(order, worst) {
+		if code := v.exit(); slices.Index(exitOrder, code) > slices.Index(exitOrder, worst) {
 			worst = code
 		}
 	}
 	return worst
 }
+
+// exitOrder are the gate's exit codes, the worst last.
+var exitOrder = []int{ExitIsolated, ExitUnproven, ExitInfra, ExitNotIsolated}
 
 func (v Verdict) exit() int {
 	switch v.Word {
