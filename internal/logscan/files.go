@@ -138,6 +138,7 @@ type fileStretch struct {
 	mu       sync.Mutex
 	files    map[string]*held
 	final    map[string]bool // what was complete at the mark, and is not held
+	looked   time.Time       // when the last whole look at the directories began
 	troubles []string
 	lost     int
 }
@@ -163,6 +164,7 @@ func mark(ctx context.Context, place place, settle, poll time.Duration, holdFina
 		place: place, settle: settle, poll: poll, done: make(chan struct{}),
 		files: map[string]*held{}, final: map[string]bool{},
 	}
+	s.looked = time.Now()
 	found, err := place.list(ctx)
 	if err != nil {
 		return nil, err
@@ -356,7 +358,13 @@ func (s *fileStretch) watch(ctx context.Context) {
 	}
 }
 
+// missedLooks is for how many pauses nobody may look at the directories. An
+// allocation that comes and goes in between leaves no trace; Nomad keeps one for
+// longer than that.
+const missedLooks = 50
+
 func (s *fileStretch) discover(ctx context.Context) {
+	began := time.Now()
 	found, err := s.place.list(ctx)
 	if ctx.Err() != nil {
 		return // the look was given up, and another one follows
@@ -367,6 +375,10 @@ func (s *fileStretch) discover(ctx context.Context) {
 		s.troublef("%v", err)
 		return
 	}
+	if gap := time.Since(s.looked); gap > missedLooks*s.poll+s.settle {
+		s.troublef("nobody looked at %s for %s: an allocation may have come and gone unseen", s.place.Name(), gap.Round(time.Millisecond))
+	}
+	s.looked = began
 	for _, f := range found {
 		if s.final[f.path] {
 			continue
