@@ -20,9 +20,22 @@ type Log struct {
 	// Settled is true when the log had been quiet long enough before the end
 	// mark; false when the wait was cut by its cap.
 	Settled bool `json:"settled"`
+	// Canary is the probe's own line; nil where none was tried.
+	Canary *Canary `json:"canary,omitempty"`
+	// API is what the API's own log of the sandbox gave; nil where it was not
+	// asked. Its silence proves nothing.
+	API *APILog `json:"api,omitempty"`
 	// TailLost counts lines that the exact read has and the live follower
 	// missed. It never changes an outcome.
 	TailLost int `json:"tailLost,omitempty"`
+}
+
+// APILog is the log that the API keeps of a sandbox. What envd says on its
+// standard error never gets there (e2b-dev/infra packages/envd/internal/logs),
+// so it adds findings and takes none away.
+type APILog struct {
+	Entries int    `json:"entries"`
+	Error   string `json:"error,omitempty"`
 }
 
 // Coverage is one stretch of one file that was read exactly.
@@ -41,6 +54,7 @@ const (
 	FindingControl FindingClass = "control" // a boot line: the channel is alive
 	FindingBenign  FindingClass = "benign"  // speaks of cgroups, means no harm
 	FindingUnknown FindingClass = "unknown" // speaks of cgroup trouble, no rule knows it
+	FindingWaived  FindingClass = "waived"  // unknown trouble that the configuration excuses
 )
 
 // Confidence says how surely a finding belongs to this sandbox.
@@ -49,8 +63,11 @@ type Confidence string
 // The confidences, surest first.
 const (
 	ByField  Confidence = "field"  // the record names the sandbox
-	ByOrigin Confidence = "origin" // the record's file belongs to this sandbox alone
-	ByWindow Confidence = "window" // only its time fits
+	ByOrigin Confidence = "origin" // the orchestrator's text names the sandbox
+	// ByExclusion: it names nobody, and no record of the window, which was read
+	// whole, names another sandbox.
+	ByExclusion Confidence = "exclusion"
+	ByWindow    Confidence = "window" // only its time fits
 )
 
 // Finding is one matched line.
@@ -58,6 +75,9 @@ type Finding struct {
 	Rule       string       `json:"rule"`
 	Class      FindingClass `json:"class"`
 	Confidence Confidence   `json:"confidence"`
+	// Says is what a failure means by the generation of the envd that prints it;
+	// one that is not there never does.
+	Says map[string]string `json:"says,omitempty"`
 	// Message is the normalised text; Raw the bytes as they stood in the
 	// file, bounded.
 	Message string    `json:"message"`
@@ -69,4 +89,21 @@ type Finding struct {
 	Group    string `json:"group,omitempty"`
 	Property string `json:"property,omitempty"`
 	Errno    string `json:"errno,omitempty"`
+	// Waiver is the reason for which it is excused, where it is.
+	Waiver string `json:"waiver,omitempty"`
 }
+
+// Canary is a line that the probe wrote to the console to which envd's standard
+// error goes, so that it shows whether what is said there comes out of the log.
+type Canary struct {
+	Nonce  string `json:"nonce"`
+	Device string `json:"device"`
+	// Error is why it could not be written.
+	Error string `json:"error,omitempty"`
+}
+
+// CanaryLine is the canary as it stands in the log.
+func CanaryLine(nonce string) string { return CanarySign + nonce }
+
+// CanarySign is what every canary begins with.
+const CanarySign = "sandproof canary "

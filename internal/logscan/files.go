@@ -31,9 +31,10 @@ type Source interface {
 
 // Stretch is the part of a source's log from its mark on.
 type Stretch interface {
-	// Grown tells whether bytes with the given text came since it was last
-	// asked; it is what waiting for a quiet log looks at.
-	Grown(text []byte) bool
+	// Came tells of each text whether bytes that hold it came since it was last
+	// asked; an empty text never does. It is what waiting for a quiet log looks
+	// at, and nil where that cannot be told before the log is read.
+	Came(texts ...[]byte) []bool
 	// Seal sets the end mark.
 	Seal(ctx context.Context) error
 	// Read hands out every byte between the marks, in order for each stream,
@@ -75,7 +76,7 @@ type held struct {
 	file   opened
 	from   int64 // first byte that counts
 	lineAt int64 // beginning of the line in which from lies
-	seen   int64 // how far Grown has looked
+	seen   int64 // how far Came has looked
 	end    int64 // the end mark
 	follow *follower
 }
@@ -413,26 +414,24 @@ func (s *fileStretch) troublef(format string, args ...any) {
 	}
 }
 
-// Grown implements Stretch.
-func (s *fileStretch) Grown(text []byte) bool {
+// Came implements Stretch.
+func (s *fileStretch) Came(texts ...[]byte) []bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	grown := false
+	came := make([]bool, len(texts))
 	for _, h := range s.files {
 		size := s.size(h)
 		if size <= h.seen {
 			continue
 		}
-		// From a little before, should the text have been cut.
-		from := max(h.from, h.seen-overlap(text))
-		found, err := contains(h.file, from, size, text)
-		if err != nil {
+		// From a little before, should a text have been cut.
+		from := max(h.from, h.seen-overlap(texts))
+		if err := search(h.file, from, size, texts, came); err != nil {
 			s.troublef("read %s: %v", h.path, err)
 		}
-		grown = grown || found
 		h.seen = size
 	}
-	return grown
+	return came
 }
 
 // size looks at a file's present size. Nomad never cuts a file, so one that
@@ -451,23 +450,30 @@ func (s *fileStretch) size(h *held) int64 {
 
 // overlap is how much of what was looked at before can belong to a text that
 // ends in what comes now, in bytes.
-func overlap(text []byte) int64 { return int64(max(0, len(text)-1)) }
+func overlap(texts [][]byte) int64 {
+	longest := 1
+	for _, text := range texts {
+		longest = max(longest, len(text))
+	}
+	return int64(longest - 1)
+}
 
-func contains(file io.ReaderAt, from, to int64, text []byte) (bool, error) {
+// search notes which texts lie in a part of a file.
+func search(file io.ReaderAt, from, to int64, texts [][]byte, found []bool) error {
 	buffer := make([]byte, chunkSize)
 	for from < to {
 		n, err := file.ReadAt(buffer[:min(int64(len(buffer)), to-from)], from)
-		if bytes.Contains(buffer[:n], text) {
-			return true, nil
+		for i, text := range texts {
+			found[i] = found[i] || len(text) > 0 && bytes.Contains(buffer[:n], text)
 		}
 		if err != nil {
-			return false, err
+			return err
 		}
 		if from += int64(n); from < to {
-			from -= overlap(text) // a match may lie across two chunks
+			from -= overlap(texts) // a text may lie across two chunks
 		}
 	}
-	return false, nil
+	return nil
 }
 
 // chunkSize is how much is read at once, in bytes.

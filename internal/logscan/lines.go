@@ -8,7 +8,8 @@ import "bytes"
 // LogBufferedDataEvents).
 const maxLine = 256 << 10
 
-// line is one line of a stream of files.
+// line is one line of a stream of files. Its data is valid during the call that
+// hands it out.
 type line struct {
 	data   []byte
 	source string
@@ -35,6 +36,15 @@ func (s *splitter) feed(source string, offset int64, chunk []byte) {
 		piece := chunk
 		if end >= 0 {
 			piece = chunk[:end]
+		}
+		if end >= 0 && len(s.open.data) == 0 && len(piece) <= maxLine {
+			// It lies in this chunk whole, as nearly every line does.
+			s.open.data = piece
+			s.emit(s.open)
+			s.any = false
+			chunk = chunk[end+1:]
+			offset += int64(end) + 1
+			continue
 		}
 		if room := maxLine - len(s.open.data); len(piece) > room {
 			s.open.oversize = true

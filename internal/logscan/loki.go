@@ -137,9 +137,9 @@ func (s *lokiStretch) page(ctx context.Context, start, end time.Time, limit int)
 	return entries, nil
 }
 
-// Grown implements Stretch: a log that comes late says nothing by being quiet
+// Came implements Stretch: a log that comes late says nothing by being quiet
 // now; Seal waits for what is on its way.
-func (s *lokiStretch) Grown([]byte) bool { return false }
+func (s *lokiStretch) Came(...[]byte) []bool { return nil }
 
 // Seal implements Stretch: what was logged before the end mark is on its way for
 // a while yet.

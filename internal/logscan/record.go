@@ -1,6 +1,7 @@
 package logscan
 
 import (
+	"bytes"
 	"encoding/json"
 	"regexp"
 	"strings"
@@ -16,8 +17,11 @@ type Record struct {
 	// kernel or syslog prefix, single blanks.
 	Message string
 	// SandboxID is the sandbox that the record names, empty where it names
-	// none.
-	SandboxID string
+	// none; TemplateID is that sandbox's template, where it is told.
+	SandboxID, TemplateID string
+	// ByText is true where the sandbox is named in the text alone, by a line of
+	// the orchestrator that has no fields.
+	ByText bool
 	// Structured is true where the message is itself a structured record of
 	// envd's logger, which quotes what users ran: its words are not envd's.
 	Structured bool
@@ -33,41 +37,104 @@ var (
 // zapTime is the layout of the console encoding's time.
 const zapTime = "2006-01-02T15:04:05.000Z0700"
 
-// Parse decodes one line, without its line feed. It never fails: a line of no
-// known shape is a raw one, as guests and stack traces print them.
-func Parse(line []byte) Record {
-	text := strings.TrimRight(string(line), "\r")
-	plain := strings.TrimSpace(stripEscapes(text))
-	var r Record
-	switch {
-	case strings.HasPrefix(plain, "{"):
-		var object map[string]any
-		if json.Unmarshal([]byte(plain), &object) != nil {
-			r.Message = plain
-			break
-		}
-		r.SandboxID = sandboxOf(object)
-		r.Message = textOf(object, "message", "msg")
-		r.Time = timeOf(object)
-	case consoleTime.MatchString(plain):
-		stamp := consoleTime.FindStringSubmatch(plain)[1]
-		r.Time, _ = time.Parse(zapTime, stamp)
-		// The fields come off before the escape sequences do: one that a guest
-		// left unfinished at the end of its line would swallow their beginning,
-		// and with it whose line this is.
-		var body string
-		body, r.SandboxID = splitFields(strings.TrimSpace(text))
-		rest := strings.TrimPrefix(stripEscapes(body)+"  ", stamp+"  ")
-		r.Message = rest[len(level.FindString(rest)):]
-	default:
-		r.Message = plain
+// beginsRecord tells whether a line is the beginning of a record, and not a raw
+// line or a part of the record before.
+func beginsRecord(line []byte) bool {
+	return bytes.HasPrefix(line, []byte(`{"`)) || beginsConsole(line)
+}
+
+// beginsConsole tells whether a line begins as the console encoding does: with
+// a date, which is looked at without a regular expression, since every line is.
+func beginsConsole(line []byte) bool {
+	const date = "0000-00-00T"
+	if len(line) < len(date) {
+		return false
 	}
-	r.Message = withoutPrefixes(normalise(r.Message))
+	for i := range date {
+		if b := line[i]; date[i] == '0' && (b < '0' || b > '9') || date[i] != '0' && b != date[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// endsInFields tells whether a line may end in a record's fields.
+func endsInFields(line []byte) bool {
+	return bytes.HasSuffix(trimEnd(line), []byte("}")) && (line[0] == '{' || bytes.Contains(line, []byte("  {")))
+}
+
+// trimEnd takes blanks and carriage returns off a line's end.
+func trimEnd(line []byte) []byte { return bytes.TrimRight(line, " \t\r") }
+
+// Records decodes one line, without its line feed: one record, or several where
+// its message has several lines, as joined errors do in JSON.
+func Records(line []byte) []Record {
+	first, message := decode(line)
+	texts := strings.Split(strings.TrimRight(message, "\r\n"), "\n")
+	records := make([]Record, len(texts))
+	for i, text := range texts {
+		records[i] = first
+		records[i].say(text)
+	}
+	return records
+}
+
+// Parse decodes one line, without its line feed, as one record. It never fails:
+// a line of no known shape is a raw one, as guests and stack traces print them.
+func Parse(line []byte) Record {
+	r, message := decode(line)
+	r.say(message)
+	return r
+}
+
+// say sets what a record says.
+func (r *Record) say(message string) {
+	r.Message = withoutPrefixes(normalise(message))
 	if strings.HasPrefix(r.Message, `{"`) {
 		var object map[string]any
 		r.Structured = json.Unmarshal([]byte(r.Message), &object) == nil
 	}
-	return r
+	if match := sandboxText.FindStringSubmatch(r.Message); r.SandboxID == "" && match != nil {
+		r.SandboxID, r.ByText = match[1], true
+	}
+}
+
+// sandboxText is how the orchestrator names a sandbox in lines that it prints
+// without fields (e2b-dev/infra packages/orchestrator, trace events printed
+// where OTEL_TRACING_PRINT is on).
+var sandboxText = regexp.MustCompile(`^-> \[sandbox ([0-9A-Za-z-]{1,64})\]`)
+
+// decode takes a line apart; the message is as it stood there.
+func decode(line []byte) (r Record, message string) {
+	text := strings.TrimRight(string(line), "\r")
+	plain := strings.TrimSpace(stripEscapes(text))
+	switch {
+	case strings.HasPrefix(plain, "{"):
+		var object map[string]any
+		if json.Unmarshal([]byte(plain), &object) != nil {
+			return r, plain
+		}
+		r = named(object)
+		r.Time = timeOf(object)
+		return r, textOf(object, "message", "msg")
+	case consoleTime.MatchString(plain):
+		stamp := consoleTime.FindStringSubmatch(plain)[1]
+		// The fields come off before the escape sequences do: one that a guest
+		// left unfinished at the end of its line would swallow their beginning,
+		// and with it whose line this is.
+		body, fields := splitFields(strings.TrimSpace(text))
+		r = named(fields)
+		r.Time, _ = time.Parse(zapTime, stamp)
+		rest := strings.TrimPrefix(stripEscapes(body)+"  ", stamp+"  ")
+		return r, rest[len(level.FindString(rest)):]
+	default:
+		return r, plain
+	}
+}
+
+// named makes a record of what fields name.
+func named(fields map[string]any) Record {
+	return Record{SandboxID: textOf(fields, sandboxFields...), TemplateID: textOf(fields, "template.id", "envID")}
 }
 
 // maxTries bounds how often the beginning of a record's fields is guessed:
@@ -77,7 +144,7 @@ const maxTries = 16
 
 // splitFields cuts the trailing object of fields off a console record: the
 // last two blanks and brace from which the rest is one object.
-func splitFields(text string) (message, sandbox string) {
+func splitFields(text string) (message string, fields map[string]any) {
 	end := len(text)
 	for range maxTries {
 		at := strings.LastIndex(text[:end], "  {")
@@ -86,18 +153,16 @@ func splitFields(text string) (message, sandbox string) {
 		}
 		var object map[string]any
 		if json.Unmarshal([]byte(text[at+2:]), &object) == nil {
-			return text[:at], sandboxOf(object)
+			return text[:at], object
 		}
 		end = at
 	}
-	return text, ""
+	return text, nil
 }
 
 // sandboxFields are the names under which records carry the sandbox, surest
 // first.
 var sandboxFields = []string{"sandbox.id", "sandbox_id", "instanceID", "sandboxID"}
-
-func sandboxOf(object map[string]any) string { return textOf(object, sandboxFields...) }
 
 func textOf(object map[string]any, names ...string) string {
 	for _, name := range names {

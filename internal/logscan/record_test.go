@@ -30,25 +30,25 @@ func TestParse(t *testing.T) {
 		{"systemd keeps its name", "[    2.5] systemd[1]: Detected cgroup v2", Record{Message: "systemd[1]: Detected cgroup v2"}},
 		{
 			"console with colours", stamp + "  \x1b[34mINFO\x1b[0m  hello there\r  " + fields,
-			Record{Time: at, Message: "hello there", SandboxID: "iours"},
+			Record{Time: at, Message: "hello there", SandboxID: "iours", TemplateID: "tpl"},
 		},
 		{
 			"console with a time zone", "2026-01-20T18:00:01.250+0800  INFO  hello  " + fields,
-			Record{Time: at, Message: "hello", SandboxID: "iours"},
+			Record{Time: at, Message: "hello", SandboxID: "iours", TemplateID: "tpl"},
 		},
 		{
 			"console, message with two blanks and a brace", stamp + `  INFO  set  {"a" broken  {x}  ` + fields,
-			Record{Time: at, Message: `set {"a" broken {x}`, SandboxID: "iours"},
+			Record{Time: at, Message: `set {"a" broken {x}`, SandboxID: "iours", TemplateID: "tpl"},
 		},
 		{
 			"console, a message that poses as fields", stamp + `  INFO  hi  {"sandbox.id": "iother"}  ` + fields,
-			Record{Time: at, Message: `hi {"sandbox.id": "iother"}`, SandboxID: "iours"},
+			Record{Time: at, Message: `hi {"sandbox.id": "iother"}`, SandboxID: "iours", TemplateID: "tpl"},
 		},
 		{
 			"console, a field that quotes fields", stamp + `  WARN  hi  {"error": "x  {\"sandbox.id\": \"iother\"}", "sandbox.id": "iours"}`,
 			Record{Time: at, Message: "hi", SandboxID: "iours"},
 		},
-		{"console without message", stamp + "  INFO  " + fields, Record{Time: at, SandboxID: "iours"}},
+		{"console without message", stamp + "  INFO  " + fields, Record{Time: at, SandboxID: "iours", TemplateID: "tpl"}},
 		{"console without fields", stamp + "  INFO  torn off  {\"sandb", Record{Time: at, Message: `torn off {"sandb`}},
 		{
 			"JSON", `{"level":"info","timestamp":"2026-01-20T10:00:01.25Z","message":"denied\r","sandbox.id":"iours"}`,
@@ -67,12 +67,14 @@ func TestParse(t *testing.T) {
 		},
 		{
 			"envd's own logger, in a console record", stamp + `  INFO  {"level":"info","command":"x","message":"m"}` + "\r  " + fields,
-			Record{Time: at, Message: `{"level":"info","command":"x","message":"m"}`, SandboxID: "iours", Structured: true},
+			Record{Time: at, Message: `{"level":"info","command":"x","message":"m"}`, SandboxID: "iours", TemplateID: "tpl", Structured: true},
 		},
 		{
 			"envd's own logger, in a JSON record", `{"message":"{\"level\":\"info\",\"command\":\"x\"}\r","sandbox.id":"iours"}`,
 			Record{Message: `{"level":"info","command":"x"}`, SandboxID: "iours", Structured: true},
 		},
+		{"a line of the orchestrator without fields", "-> [sandbox iours]: initialized new envd", Record{Message: "-> [sandbox iours]: initialized new envd", SandboxID: "iours", ByText: true}},
+		{"the same words in a guest's mouth", "echo -> [sandbox iours]: x", Record{Message: "echo -> [sandbox iours]: x"}},
 		{"damaged JSON is raw text", `{"level":"info","command":"x`, Record{Message: `{"level":"info","command":"x`}},
 		{"NUL, bell and C1 controls are blanks", "a\x00b\x07c\u009bd", Record{Message: "a b c d"}},
 		{"OSC title", "\x1b]0;title\x07text", Record{Message: "text"}},

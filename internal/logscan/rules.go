@@ -2,6 +2,7 @@ package logscan
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"sandproof/internal/evidence"
@@ -14,11 +15,38 @@ type Rule struct {
 	Class evidence.FindingClass
 	// Meaning is for people.
 	Meaning string
+	// Says is what the line means by the generation of the envd that prints it;
+	// a generation that is not there never does. Only failures have it.
+	Says map[string]string
 	// Match is tried on the normalised message. Its groups named group,
 	// property and errno become the finding's fields.
 	Match *regexp.Regexp
-	// Samples must match this rule and no earlier one.
-	Samples []string
+	// Samples must match this rule and no earlier one; Others are lines like
+	// them that must not.
+	Samples, Others []string
+}
+
+// The generations of envd, by the names that requirement gives them: A from
+// c7180fe2c, B from baeb9772d, B' from 452097909, C from f4bd1b24b of
+// e2b-dev/infra.
+const (
+	genA      = "A"
+	genB      = "B"
+	genBPrime = "B'"
+	genC      = "C"
+)
+
+// always is one meaning for all generations.
+func always(meaning string) map[string]string { return from(genA, meaning) }
+
+// from is one meaning from a generation on.
+func from(first, meaning string) map[string]string {
+	generations := []string{genA, genB, genBPrime, genC}
+	says := map[string]string{}
+	for _, generation := range generations[slices.Index(generations, first):] {
+		says[generation] = meaning
+	}
+	return says
 }
 
 // causes are the words that envd puts before the failure that it names last.
@@ -35,22 +63,30 @@ const causes = `^(?:failed to create (?:cgroup2 manager|cgroups|\S+ cgroup): )*`
 var rules = []Rule{
 	{
 		ID: "CG005", Class: evidence.FindingFailure, Meaning: "cgroups were switched off on purpose",
+		Says:    from(genC, "somebody started envd with --no-cgroups: nothing is limited"),
+		Others:  []string{"envd --no-cgroups", "usage: cgroups disabled via --no-cgroups"},
 		Match:   regexp.MustCompile(`^cgroups disabled via --no-cgroups`),
 		Samples: []string{"cgroups disabled via --no-cgroups; using no-op cgroup manager"},
 	},
 	{
 		ID: "CG003", Class: evidence.FindingFailure, Meaning: "envd gave up its cgroups: nothing is limited",
+		Says:    always("nothing is limited, whatever directories are there"),
+		Others:  []string{"falling back to polling", "echo falling back to no-op cgroup manager", "not falling back to no-op cgroup manager"},
 		Match:   regexp.MustCompile(`^falling back to no-op cgroup manager`),
 		Samples: []string{"falling back to no-op cgroup manager"},
 	},
 	{
 		ID: "CG004", Class: evidence.FindingFailure, Meaning: "one limit was skipped, since its file does not exist",
+		Says:    from(genC, "this limit alone is missing: its file was not there or could not be written; the others stand"),
+		Others:  []string{`cgroup property "io.weight" available at "/sys/fs/cgroup/user"`, `skipping cgroup property "io.weight" unavailable at "/x", skipping`},
 		Match:   regexp.MustCompile(`^cgroup property "(?P<property>[^"]+)" unavailable at "[^"]*?(?P<group>[^"/]+)", skipping`),
 		Samples: []string{`cgroup property "io.weight" unavailable at "/sys/fs/cgroup/user", skipping`},
 	},
 	{
 		ID: "CG006", Class: evidence.FindingFailure, Meaning: "no cgroup2 is mounted where envd looks",
-		Match: regexp.MustCompile(causes + `(?:cgroup root \S+ is not a cgroup2 filesystem|failed to statfs cgroup root)`),
+		Says:   from(genBPrime, "envd looked at the file system's type and gave up: nothing is limited"),
+		Others: []string{"cgroup root /sys/fs/cgroup is a cgroup2 filesystem", "checking whether cgroup root /sys/fs/cgroup is not a cgroup2 filesystem"},
+		Match:  regexp.MustCompile(causes + `(?:cgroup root \S+ is not a cgroup2 filesystem|failed to statfs cgroup root)`),
 		Samples: []string{
 			"failed to create cgroup2 manager: cgroup root /sys/fs/cgroup is not a cgroup2 filesystem (type=0x62656572)",
 			"failed to create cgroup2 manager: failed to statfs cgroup root /sys/fs/cgroup: no such file or directory",
@@ -58,7 +94,13 @@ var rules = []Rule{
 	},
 	{
 		ID: "CG002", Class: evidence.FindingFailure, Meaning: "a limit could not be written",
-		Match: regexp.MustCompile(causes + `failed to write cgroup property(?: "[^"]+")?: (?:\w+ \S*/(?P<group>[^/ ]+)/(?P<property>[^/ :]+): )?(?P<errno>.*)$`),
+		Says: map[string]string{
+			genA: "one limit that cannot be written makes envd give up all", genB: "one limit that cannot be written makes envd give up all",
+			genBPrime: "one limit that cannot be written makes envd give up all",
+			genC:      "its file was there and the write failed for another reason than rights, which makes envd give up all",
+		},
+		Others: []string{"failed to write cgroup properties", "failed to write file cgroup property: x", "warning: failed to write cgroup property: x"},
+		Match:  regexp.MustCompile(causes + `failed to write cgroup property(?: "[^"]+")?: (?:\w+ \S*/(?P<group>[^/ ]+)/(?P<property>[^/ :]+): )?(?P<errno>.*)$`),
 		Samples: []string{
 			"failed to create cgroup2 manager: failed to create cgroups: failed to create user cgroup: failed to write cgroup property: open /sys/fs/cgroup/user/memory.high: permission denied",
 			"failed to write cgroup property: open /sys/fs/cgroup/user/cpu.weight: permission denied",
@@ -68,6 +110,8 @@ var rules = []Rule{
 	},
 	{
 		ID: "CG007", Class: evidence.FindingFailure, Meaning: "a cgroup could not be made",
+		Says:   always("envd could not make a group, and gives up all"),
+		Others: []string{"failed to create network cgroup: x", "failed to create cgroup directory: mkdir /sys/fs/cgroup/e2b: x"},
 		Match: regexp.MustCompile(`^(?:failed to create (?:cgroup2 manager|cgroups): )*` +
 			`failed to create (?:(?P<group>user|ptys?|socats?) cgroup(?:: failed to create cgroup root)?|cgroup root)(?:: mkdir \S+)?(?:: (?P<errno>.*))?$`),
 		Samples: []string{
@@ -77,11 +121,15 @@ var rules = []Rule{
 	},
 	{
 		ID: "CG001", Class: evidence.FindingFailure, Meaning: "envd could not set its cgroups up",
+		Says:    always("envd could not set its groups up, and gives up all"),
+		Others:  []string{"failed to create cgroup manager: x", "the orchestrator failed to create cgroup2 manager"},
 		Match:   regexp.MustCompile(`^failed to create (?:cgroup2 manager|cgroups)`),
 		Samples: []string{"failed to create cgroup2 manager: permission denied"},
 	},
 	{
 		ID: "CG009", Class: evidence.FindingFailure, Meaning: "envd could not read the guest's memory size",
+		Says:    always("envd could not reckon its limits, and gives up all"),
+		Others:  []string{"failed to calculate metrics: x", "warning: failed to calculate host metrics: x"},
 		Match:   regexp.MustCompile(`^failed to calculate host metrics: (?P<errno>.*)$`),
 		Samples: []string{"failed to calculate host metrics: open /proc/meminfo: no such file or directory"},
 	},
@@ -111,8 +159,13 @@ var rules = []Rule{
 		Samples: []string{"=== Init complete, envd started ==="},
 	},
 	{
+		ID: CanaryRule, Class: evidence.FindingControl, Meaning: "the guest probe's own line came through the console",
+		Match:   regexp.MustCompile(`^sandproof canary [A-Z2-7]+$`),
+		Samples: []string{"sandproof canary ABCDEFGHIJKLMNOPQRSTUVWXYZ"},
+	},
+	{
 		ID: "CGOK1", Class: evidence.FindingBenign, Meaning: "the kernel or systemd speaks of cgroups at boot",
-		Match: regexp.MustCompile(`^cgroup: |^systemd\b.*cgroup|^Command line: .*cgroup|^Kernel command line: .*cgroup|^Memory cgroup out of memory`),
+		Match: regexp.MustCompile(`^cgroup: (?:Disabling|Unknown subsys|cgroup2?: |fork rejected|option|.*hierarchy)|^systemd\b.*cgroup|^Command line: .*cgroup|^Kernel command line: .*cgroup|^Memory cgroup out of memory`),
 		Samples: []string{
 			"cgroup: Disabling memory control group subsystem", "systemd[1]: Detected cgroup v2 with unified hierarchy",
 			"Kernel command line: console=ttyS0 cgroup_disable=memory",
@@ -127,11 +180,24 @@ var rules = []Rule{
 		},
 	},
 	{
-		ID: "CG0U0", Class: evidence.FindingUnknown, Meaning: "speaks of cgroup trouble, and no rule knows it",
+		ID: unknownRule, Class: evidence.FindingUnknown, Meaning: "speaks of cgroup trouble, and no rule knows it",
 		Match:   regexp.MustCompile(`(?i)cgroup.*(?:denied|fail|error|no such|invalid|unable|cannot|could not|unavailable|not permitted|not supported|read-only|busy|fall)|(?:fail|error|unable|cannot|could not|fall).*cgroup|failed to calculate host metrics`),
 		Samples: []string{"cgroup v3 backend: operation not permitted", "could not attach: error in cgroup controller"},
 	},
 }
+
+// CanaryRule is the rule of the line that the probe writes.
+const CanaryRule = "BT010"
+
+// canarySign is what a canary begins with, in lower case.
+const canarySign = evidence.CanarySign
+
+// unknownRule is the rule of lines that speak of trouble and that nothing else
+// knows.
+const unknownRule = "CG0U0"
+
+// oversizeRule stands for a line of which only the beginning was kept.
+var oversizeRule = Rule{ID: "CG0L0", Class: evidence.FindingUnknown, Meaning: "a line too long to be kept whole"}
 
 // shingle is how much of a failure's own words makes a fragment of one.
 const shingle = 12
@@ -165,7 +231,7 @@ var fragmentRule = Rule{ID: "CG0F0", Class: evidence.FindingUnknown, Meaning: "a
 // speaks tells whether a rule could know a message at all. Nearly every line
 // of a log is about something else, and the rules are slow to say so.
 func speaks(message string) bool {
-	for _, sign := range []string{"===", "---", "✓", "host metrics"} {
+	for _, sign := range []string{"===", "---", "✓", "host metrics", canarySign} {
 		if strings.Contains(message, sign) {
 			return true
 		}
@@ -196,7 +262,7 @@ func Classify(r Record) *Rule {
 
 // finding makes a finding of a record that a rule matched.
 func (r *Rule) finding(record Record, raw []byte) evidence.Finding {
-	f := evidence.Finding{Rule: r.ID, Class: r.Class, Message: bounded(record.Message), Raw: bounded(string(raw)), Time: record.Time}
+	f := evidence.Finding{Rule: r.ID, Class: r.Class, Says: r.Says, Message: bounded(record.Message), Raw: bounded(string(raw)), Time: record.Time}
 	if r.Match == nil {
 		return f
 	}

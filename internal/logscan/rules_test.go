@@ -48,7 +48,7 @@ func inJSON(messageKey, timeKey, message string) string {
 // scanAll feeds a text in pieces and returns what was found about iours.
 func scanAll(pieces ...string) *evidence.Log {
 	log := &evidence.Log{}
-	s := newScan("iours", log)
+	s := newScan("iours", evidence.CanaryLine("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), nil, log)
 	offset := int64(0)
 	for _, p := range pieces {
 		s.feed("stream", "file", offset, []byte(p))
@@ -306,4 +306,55 @@ func FuzzClassify(f *testing.F) {
 			t.Errorf("%q is a failure of %s although it does not begin as envd's lines do", record.Message, rule.ID)
 		}
 	})
+}
+
+// TestOthers: lines that look like a rule's and are not.
+func TestOthers(t *testing.T) {
+	for _, rule := range rules {
+		if rule.Class == evidence.FindingFailure && (len(rule.Others) == 0 || len(rule.Says) == 0) {
+			t.Errorf("%s has no lines that it must not match, or does not say what it means", rule.ID)
+		}
+		for _, other := range rule.Others {
+			for _, shape := range shapes {
+				for _, f := range scanAll(shape.wrap(other) + "\n").Findings {
+					if f.Class == evidence.FindingFailure {
+						t.Errorf("%s, %s: %q is a failure by %s", rule.ID, shape.name, other, f.Rule)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestTruncated: of a failure that is cut off anywhere, in front or behind,
+// nothing else is made, and no part that holds enough of its own words is
+// silent.
+func TestTruncated(t *testing.T) {
+	for _, rule := range rules {
+		if rule.Class != evidence.FindingFailure {
+			continue
+		}
+		for _, sample := range rule.Samples {
+			for cut := range len(sample) {
+				for _, part := range []string{sample[:cut], sample[cut:]} {
+					loud := strings.Contains(part, "cgroup2 manager") || strings.Contains(part, "cgroup property") || strings.Contains(part, "no-op cgroup")
+					for _, shape := range shapes {
+						log := scanAll(shape.wrap(part) + "\n")
+						if len(log.Findings) > 1 || loud && len(log.Findings) == 0 {
+							t.Fatalf("%s, %s: %q has %d findings", rule.ID, shape.name, part, len(log.Findings))
+						}
+						for _, f := range log.Findings {
+							if f.Class != evidence.FindingFailure && f.Class != evidence.FindingUnknown {
+								t.Errorf("%s, %s: %q is %s by %s", rule.ID, shape.name, part, f.Class, f.Rule)
+							}
+							// The error's text is all that a cut may take away unnoticed.
+							if f.Property != "" && !strings.Contains(sample, f.Property) || f.Group != "" && !strings.Contains(sample, strings.TrimSuffix(f.Group, "s")) {
+								t.Errorf("%s, %s: %q names %s of %s", rule.ID, shape.name, part, f.Property, f.Group)
+							}
+						}
+					}
+				}
+			}
+		}
+	}
 }

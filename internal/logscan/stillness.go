@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// stillness knows since when a log has been quiet about a sandbox.
+// stillness knows since when a log has been quiet about a sandbox, and whether
+// the canary has come out of it.
 type stillness struct {
 	sandbox   string
 	stretches []Stretch
@@ -14,8 +15,11 @@ type stillness struct {
 	cancel    context.CancelFunc
 	done      sync.WaitGroup
 
-	mu    sync.Mutex
-	grown time.Time // when the last line of the sandbox was seen to come
+	mu     sync.Mutex
+	grown  time.Time // when the last line of the sandbox was seen to come
+	canary string    // the text that is waited for, empty where none is
+	came   bool      // the canary did
+	mute   bool      // no stretch can tell before it is read
 }
 
 // newStillness looks at the stretches from now on, beyond the context that it is
@@ -38,13 +42,27 @@ func newStillness(ctx context.Context, stretches []Stretch, sandbox string, sett
 	return w
 }
 
+// expect makes settled wait for a text.
+func (w *stillness) expect(canary string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.canary = canary
+}
+
 func (w *stillness) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mute = true
 	for _, stretch := range w.stretches {
-		if stretch.Grown([]byte(w.sandbox)) {
-			w.mu.Lock()
-			w.grown = time.Now()
-			w.mu.Unlock()
+		came := stretch.Came([]byte(w.sandbox), []byte(w.canary))
+		if came == nil {
+			continue
 		}
+		w.mute = false
+		if came[0] {
+			w.grown = time.Now()
+		}
+		w.came = w.came || came[1]
 	}
 }
 
@@ -57,10 +75,11 @@ func (w *stillness) settled(ctx context.Context) bool {
 	for {
 		w.look() // what came a moment ago counts
 		w.mu.Lock()
-		quiet := time.Since(w.grown)
+		quiet := time.Since(w.grown) >= w.settling.Quiet
+		came := w.canary == "" || w.came || w.mute
 		w.mu.Unlock()
 		switch {
-		case quiet >= w.settling.Quiet:
+		case quiet && came:
 			return true
 		case time.Now().After(deadline):
 			return false

@@ -8,8 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"sandproof/internal/evidence"
@@ -18,6 +16,7 @@ import (
 // Window is the stretch of the log in which one sandbox lives.
 type Window struct {
 	start     time.Time
+	waivers   []Waiver
 	stretches []Stretch
 	watched   *stillness
 }
@@ -37,6 +36,9 @@ func Open(ctx context.Context, sources []Source) (*Window, error) {
 	return w, nil
 }
 
+// Excuse names the unknown lines that are no trouble.
+func (w *Window) Excuse(waivers []Waiver) { w.waivers = waivers }
+
 // Settling says when a log counts as quiet.
 type Settling struct {
 	// Quiet is how long no line of the sandbox may come, Cap the longest wait
@@ -50,13 +52,16 @@ func (w *Window) Watch(ctx context.Context, sandbox string, settling Settling) {
 	w.watched = newStillness(ctx, w.stretches, sandbox, settling)
 }
 
-// Read waits until the log is quiet about the sandbox that is watched, sets the
-// end mark and reads the window whole.
+// Expect makes Read wait for a canary, which is about to be written to the
+// console of the sandbox that is watched.
+func (w *Window) Expect(nonce string) { w.watched.expect(evidence.CanaryLine(nonce)) }
+
+// Read waits until the log is quiet about the sandbox that is watched and the
+// canary has come, sets the end mark and reads the window whole.
 func (w *Window) Read(ctx context.Context) (*evidence.Log, error) {
 	if w.watched == nil {
 		return nil, errors.New("BUG: the window is read, and no sandbox was watched in it")
 	}
-	sandbox := w.watched.sandbox
 	settled := w.watched.settled(ctx)
 	w.watched.end()
 	log := &evidence.Log{Start: w.start, Coverage: []evidence.Coverage{}, Settled: settled}
@@ -66,14 +71,17 @@ func (w *Window) Read(ctx context.Context) (*evidence.Log, error) {
 		}
 	}
 	log.End = time.Now().UTC()
+	stranger := false
 	for _, stretch := range w.stretches {
-		scan := newScan(sandbox, log)
+		scan := newScan(w.watched.sandbox, w.watched.canary, w.waivers, log)
 		coverage, holes := stretch.Read(ctx, scan.feed)
 		scan.finish()
 		log.Coverage = append(log.Coverage, coverage...)
 		log.Holes = append(log.Holes, holes...)
 		log.TailLost += stretch.TailLost()
+		stranger = stranger || scan.stranger
 	}
+	claim(log, stranger)
 	return log, nil
 }
 
@@ -86,72 +94,4 @@ func (w *Window) Close() {
 		stretch.Close()
 	}
 	w.stretches = nil
-}
-
-// scan turns the bytes of streams into findings about one sandbox.
-type scan struct {
-	sandbox string
-	log     *evidence.Log
-	streams map[string]*splitter
-}
-
-func newScan(sandbox string, log *evidence.Log) *scan {
-	return &scan{sandbox: sandbox, log: log, streams: map[string]*splitter{}}
-}
-
-func (s *scan) feed(stream, source string, offset int64, data []byte) {
-	split, known := s.streams[stream]
-	if !known {
-		split = &splitter{emit: s.line}
-		s.streams[stream] = split
-	}
-	split.feed(source, offset, data)
-}
-
-func (s *scan) finish() {
-	for _, stream := range slices.Sorted(maps.Keys(s.streams)) {
-		s.streams[stream].finish()
-	}
-}
-
-// maxFindings bounds what one window may find: a guest that floods its
-// console must not fill the evidence.
-const maxFindings = 1000
-
-func (s *scan) line(l line) {
-	record := Parse(l.data)
-	switch record.SandboxID {
-	case s.sandbox:
-		s.log.OwnRecords++
-	case "":
-	default:
-		if rule := Classify(record); rule != nil {
-			s.log.Foreign++
-		}
-		return
-	}
-	if l.oversize {
-		s.add(evidence.Finding{
-			Rule: "CG0L0", Class: evidence.FindingUnknown, Message: fmt.Sprintf("a line longer than %d bytes was cut", maxLine),
-			Time: record.Time,
-		}, record, l)
-	}
-	if rule := Classify(record); rule != nil {
-		s.add(rule.finding(record, l.data), record, l)
-	}
-}
-
-func (s *scan) add(f evidence.Finding, record Record, l line) {
-	if len(s.log.Findings) >= maxFindings {
-		full := fmt.Sprintf("more than %d findings: the rest was not kept", maxFindings)
-		if !slices.Contains(s.log.Holes, full) {
-			s.log.Holes = append(s.log.Holes, full)
-		}
-		return
-	}
-	f.Source, f.Offset, f.Confidence = l.source, l.offset, evidence.ByWindow
-	if record.SandboxID != "" {
-		f.Confidence = evidence.ByField
-	}
-	s.log.Findings = append(s.log.Findings, f)
 }

@@ -410,7 +410,7 @@ func TestLines(t *testing.T) {
 				n.write("a", "orchestrator.stderr.0", ours[:half])
 				n.write("a", "orchestrator.stdout.0", ours)
 			},
-			want: []string{"CG003 field 0", "CG0F0 window 0"},
+			want: []string{"CG003 field 0", "CG0F0 exclusion 0"},
 		},
 		{
 			name: "numeric order of indices",
@@ -431,7 +431,7 @@ func TestLines(t *testing.T) {
 		{
 			name:   "a line beyond all bounds is said, and the next is read",
 			during: func(n node) { n.write("a", "orchestrator.stdout.0", strings.Repeat("x", 3*maxLine)+"\n"+ours) },
-			want:   []string{"CG0L0 window 0", fmt.Sprintf("CG003 field %d", 3*maxLine+1)},
+			want:   []string{"CG0L0 exclusion 0", fmt.Sprintf("CG003 field %d", 3*maxLine+1)},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -906,7 +906,7 @@ func TestGrownSeesCutNames(t *testing.T) {
 			seen := 0
 			for _, piece := range []string{text[:cut], text[cut:], "more\n"} {
 				n.write("a", "orchestrator.stdout.0", piece)
-				if s.Grown([]byte("iours")) {
+				if s.Came([]byte("iours"))[0] {
 					seen++
 				}
 			}

@@ -1,0 +1,117 @@
+package logscan
+
+import "bytes"
+
+// gate tells which lines are worth decoding. Nearly every line of a log is
+// about something else, and to decode one costs ten times as much as to see
+// that. It is unsure rather than wrong: a line that it holds back has no
+// finding and does not name the sandbox (FuzzGate).
+type gate struct {
+	sandbox []byte // in lower case
+	plain   []byte // the line as it is searched, kept for its memory
+}
+
+// signs are what a line that a rule knows holds one of, in lower case.
+var signs = [][]byte{
+	[]byte("cgroup"), []byte("==="), []byte("---"), []byte("host metrics"), []byte("✓"), []byte(canarySign),
+}
+
+// passes tells whether a line is to be decoded; where strangers are looked for,
+// one that may name any sandbox is.
+func (g *gate) passes(line []byte, strangers bool) bool {
+	line = withoutLevelColour(trimEnd(line))
+	g.plain = g.plain[:0]
+	blank := true
+	for _, b := range line {
+		switch {
+		case b == 0x1b, b == '\\', b >= 0x80:
+			// What stands there when it is decoded is not seen from here.
+			return true
+		case b <= ' ', b == 0x7f:
+			if !blank {
+				g.plain = append(g.plain, ' ')
+			}
+			blank = true
+		case b >= 'A' && b <= 'Z':
+			g.plain, blank = append(g.plain, b+'a'-'A'), false
+		default:
+			g.plain, blank = append(g.plain, b), false
+		}
+	}
+	if bytes.Contains(g.plain, g.sandbox) {
+		return true
+	}
+	for _, sign := range signs {
+		if bytes.Contains(g.plain, sign) {
+			return true
+		}
+	}
+	if strangers && namesSandbox(g.plain) {
+		return true
+	}
+	return mayHoldFragment(g.plain)
+}
+
+// namesSandbox tells whether a line holds the name of a field that names a
+// sandbox, or the words that do.
+func namesSandbox(plain []byte) bool {
+	for _, name := range sandboxNames {
+		if bytes.Contains(plain, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// sandboxNames are the fields' names in lower case, and the text's.
+var sandboxNames = func() [][]byte {
+	names := [][]byte{[]byte("-> [sandbox ")}
+	for _, field := range sandboxFields {
+		names = append(names, bytes.ToLower([]byte(`"`+field+`"`)))
+	}
+	return names
+}()
+
+// withoutLevelColour takes the colours of a console record's level away, which
+// nearly every line has and which hide nothing.
+func withoutLevelColour(line []byte) []byte {
+	const longest = 64 // bytes up to the level's end
+	head := line[:min(len(line), longest)]
+	at := bytes.IndexByte(head, 0x1b)
+	if at < 2 || head[at-1] != ' ' || head[at-2] != ' ' || !beginsRecord(line) {
+		return line
+	}
+	end := bytes.Index(head, []byte("\x1b[0m  "))
+	if end <= at || bytes.IndexByte(head[at+1:end], 0x1b) >= 0 {
+		return line
+	}
+	return line[end+len("\x1b[0m  "):]
+}
+
+// A fragment is shingle bytes long: of the pieces of gram bytes that begin at
+// every step-th byte of a line, one lies in it.
+const (
+	gram = 4
+	step = shingle - gram + 1
+)
+
+// grams are all pieces of all fragments.
+var grams = func() map[[gram]byte]bool {
+	set := map[[gram]byte]bool{}
+	for text := range fragments {
+		for i := range len(text) - gram + 1 {
+			set[[gram]byte([]byte(text[i:i+gram]))] = true
+		}
+	}
+	return set
+}()
+
+// mayHoldFragment tells whether a text may hold a part of a failure's words.
+func mayHoldFragment(plain []byte) bool {
+	for i := 0; i+gram <= len(plain); i += step {
+		if grams[[gram]byte(plain[i:i+gram])] {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,181 @@
+package logscan
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"sandproof/internal/evidence"
+)
+
+// scan turns the bytes of streams into findings about one sandbox.
+type scan struct {
+	sandbox string
+	canary  string // the text of the line that the probe wrote, empty where it wrote none
+	waivers []Waiver
+	log     *evidence.Log
+	gate    gate
+	streams map[string]*assembly
+	// stranger is true once a record named another sandbox.
+	stranger bool
+}
+
+func newScan(sandbox, canary string, waivers []Waiver, log *evidence.Log) *scan {
+	return &scan{
+		sandbox: sandbox, canary: canary, waivers: waivers, log: log,
+		gate: gate{sandbox: bytes.ToLower([]byte(sandbox))}, streams: map[string]*assembly{},
+	}
+}
+
+// assembly is one stream on its way to records. A message may hold line feeds,
+// as joined errors do: then its fields, and with them the sandbox, stand at the
+// end of a later line.
+type assembly struct {
+	split splitter
+	// open are the lines of a record whose fields have not come yet, and size
+	// their bytes.
+	open []line
+	size int
+}
+
+// The bounds of a record of several lines: lines, and bytes.
+const (
+	maxOpenLines = 64
+	maxOpenBytes = 64 << 10
+)
+
+func (s *scan) feed(stream, source string, offset int64, data []byte) {
+	a, known := s.streams[stream]
+	if !known {
+		a = &assembly{}
+		a.split.emit = func(l line) { s.line(a, l) }
+		s.streams[stream] = a
+	}
+	a.split.feed(source, offset, data)
+}
+
+func (s *scan) finish() {
+	for _, stream := range slices.Sorted(maps.Keys(s.streams)) {
+		a := s.streams[stream]
+		a.split.finish()
+		s.release(a, Record{})
+	}
+}
+
+// line takes the next line of a stream.
+func (s *scan) line(a *assembly, l line) {
+	begins := beginsRecord(l.data)
+	if begins {
+		s.release(a, Record{}) // the record before was torn
+	}
+	switch {
+	case begins && !endsInFields(l.data), !begins && len(a.open) > 0:
+		l.data = bytes.Clone(l.data)
+		a.open, a.size = append(a.open, l), a.size+len(l.data)
+		if !begins && endsInFields(l.data) {
+			if _, fields := splitFields(string(trimEnd(l.data))); fields != nil {
+				s.release(a, named(fields))
+			}
+		}
+		if len(a.open) > maxOpenLines || a.size > maxOpenBytes {
+			s.release(a, Record{})
+		}
+	case l.oversize, s.gate.passes(l.data, !s.stranger):
+		s.records(l, Record{})
+	}
+}
+
+// release hands out the lines that were kept. What their record names, where
+// that came, is of them all.
+func (s *scan) release(a *assembly, whole Record) {
+	open := a.open
+	a.open, a.size = nil, 0
+	for _, l := range open {
+		if whole.SandboxID != "" || l.oversize || s.gate.passes(l.data, !s.stranger) {
+			s.records(l, whole)
+		}
+	}
+}
+
+// records classifies what a line says.
+func (s *scan) records(l line, whole Record) {
+	for i, record := range Records(l.data) {
+		if whole.SandboxID != "" {
+			record.SandboxID, record.TemplateID, record.ByText = whole.SandboxID, whole.TemplateID, false
+		}
+		s.record(record, l, i == 0)
+	}
+}
+
+func (s *scan) record(record Record, l line, first bool) {
+	rule := Classify(record)
+	switch record.SandboxID {
+	case s.sandbox:
+		if first {
+			s.log.OwnRecords++
+		}
+	case "":
+	default:
+		s.stranger = true
+		if rule != nil {
+			s.log.Foreign++
+		}
+		return
+	}
+	if l.oversize && first {
+		s.add(evidence.Finding{
+			Rule: oversizeRule.ID, Class: oversizeRule.Class, Message: fmt.Sprintf("a line longer than %d bytes was cut", maxLine),
+			Time: record.Time,
+		}, record, l)
+	}
+	switch {
+	case rule == nil:
+	case rule.ID == CanaryRule && record.Message != s.canary:
+		// An older canary, or somebody else's.
+	default:
+		s.add(rule.finding(record, l.data), record, l)
+	}
+}
+
+// maxFindings bounds what one window may find: a guest that floods its
+// console must not fill the evidence.
+const maxFindings = 1000
+
+func (s *scan) add(f evidence.Finding, record Record, l line) {
+	if len(s.log.Findings) >= maxFindings {
+		full := fmt.Sprintf("more than %d findings: the rest was not kept", maxFindings)
+		if !slices.Contains(s.log.Holes, full) {
+			s.log.Holes = append(s.log.Holes, full)
+		}
+		return
+	}
+	f.Source, f.Offset, f.Confidence = l.source, l.offset, confidenceOf(record)
+	waive(&f, s.waivers, time.Now())
+	s.log.Findings = append(s.log.Findings, f)
+}
+
+func confidenceOf(record Record) evidence.Confidence {
+	switch {
+	case record.SandboxID == "":
+		return evidence.ByWindow
+	case record.ByText:
+		return evidence.ByOrigin
+	default:
+		return evidence.ByField
+	}
+}
+
+// claim makes what names nobody this sandbox's, where nobody else was named in
+// the whole window. Where bytes are missing, others may have been.
+func claim(log *evidence.Log, stranger bool) {
+	if stranger || log.OwnRecords == 0 || len(log.Holes) > 0 {
+		return
+	}
+	for i := range log.Findings {
+		if log.Findings[i].Confidence == evidence.ByWindow {
+			log.Findings[i].Confidence = evidence.ByExclusion
+		}
+	}
+}
