@@ -23,6 +23,9 @@ type logmon struct {
 	alloc   int
 	index   int
 	written int
+	open    *os.File
+	total   int64
+	pool    []string // lines to choose from, since making them takes longer than writing
 	// life is how long an allocation lives at least, as a real one does: it is
 	// seen, or it is told that nobody looked.
 	life time.Duration
@@ -31,22 +34,50 @@ type logmon struct {
 
 func (l *logmon) file(index int) string { return fmt.Sprintf("orchestrator.stdout.%d", index) }
 
+// write flushes a text in pieces of any size.
 func (l *logmon) write(text string) {
 	for text != "" {
-		piece := text[:min(len(text), 1+l.random.IntN(32<<10))]
+		piece := text[:min(len(text), 1+l.random.IntN(64<<10))]
 		text = text[len(piece):]
 		if l.written > 0 && l.written+len(piece) > l.limit {
+			l.close()
 			l.index, l.written = l.index+1, 0
 		}
-		l.node.write(l.name(), l.file(l.index), piece)
-		if l.index == 0 && l.written == 0 {
-			l.born = time.Now()
+		begun := l.open != nil
+		if !begun {
+			l.begin()
+		}
+		if _, err := l.open.WriteString(piece); err != nil {
+			l.node.t.Fatal(err)
 		}
 		l.written += len(piece)
-		if l.written == len(piece) && l.index >= l.keep {
+		l.total += int64(len(piece))
+		if !begun && l.index >= l.keep {
 			l.node.remove(l.node.path(l.name(), l.file(l.index-l.keep)))
 		}
 	}
+}
+
+// begin opens the next file.
+func (l *logmon) begin() {
+	l.node.write(l.name(), l.file(l.index), "")
+	if l.index == 0 {
+		l.born = time.Now()
+	}
+	var err error
+	if l.open, err = os.OpenFile(l.node.path(l.name(), l.file(l.index)), os.O_APPEND|os.O_WRONLY, 0); err != nil {
+		l.node.t.Fatal(err)
+	}
+}
+
+func (l *logmon) close() {
+	if l.open == nil {
+		return
+	}
+	if err := l.open.Close(); err != nil {
+		l.node.t.Fatal(err)
+	}
+	l.open = nil
 }
 
 func (l *logmon) name() string { return "alloc" + strconv.Itoa(l.alloc) }
@@ -57,6 +88,7 @@ func (l *logmon) replace() {
 	if time.Since(l.born) < l.life {
 		return
 	}
+	l.close()
 	old := l.name()
 	l.alloc, l.index, l.written = l.alloc+1, 0, 0
 	if l.random.IntN(2) == 0 {
@@ -122,8 +154,12 @@ func torture(t *testing.T, seed uint64) bool {
 	source := n.source()
 	source.Settle, source.Poll = 10*time.Millisecond, time.Duration(1+random.IntN(5))*time.Millisecond
 	l := &logmon{
-		node: n, random: random, limit: 64<<10 + random.IntN(1<<20), keep: 2 + random.IntN(8),
+		node: n, random: random, limit: 256<<10 + random.IntN(4<<20), keep: 3 + random.IntN(8),
 		life: missedLooks*source.Poll + source.Settle,
+	}
+	defer l.close()
+	for range 200 {
+		l.pool = append(l.pool, l.line())
 	}
 	l.write(record("iold", fallback))
 	w, err := Open(t.Context(), []Source{source})
@@ -131,15 +167,18 @@ func torture(t *testing.T, seed uint64) bool {
 		t.Fatal(err)
 	}
 	defer w.Close()
+	began := time.Now()
 	for i := range planted {
-		for range random.IntN(20) {
-			l.write(l.line())
+		var text strings.Builder
+		for range random.IntN(200) {
+			text.WriteString(l.pool[random.IntN(len(l.pool))])
 		}
-		l.write(record("iours", fmt.Sprintf(`cgroup property "p%d" unavailable at "/sys/fs/cgroup/user", skipping`, i)))
+		l.write(text.String() + record("iours", fmt.Sprintf(`cgroup property "p%d" unavailable at "/sys/fs/cgroup/user", skipping`, i)))
 		if random.IntN(planted) == 0 {
 			l.replace()
 		}
 	}
+	t.Logf("%d MB at %.0f MB/s, over %d allocations", l.total/1e6, float64(l.total)/1e6/time.Since(began).Seconds(), l.alloc+1)
 	w.Watch(t.Context(), "iours", Settling{Quiet: 30 * time.Millisecond, Cap: time.Minute, Poll: 5 * time.Millisecond})
 	log, err := w.Read(t.Context())
 	if err != nil {
