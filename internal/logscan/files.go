@@ -78,6 +78,7 @@ type held struct {
 	lineAt int64 // beginning of the line in which from lies
 	seen   int64 // how far Came has looked
 	end    int64 // the end mark
+	fed    int64 // behind the last line feed that was looked for
 	follow *follower
 }
 
@@ -324,12 +325,44 @@ func (s *fileStretch) hold(ctx context.Context, f logFile, late, live bool) erro
 			return errors.Join(fmt.Errorf("read the log %s: %w", f.path, err), file.Close())
 		}
 	}
-	h.seen = h.from
-	if live {
+	h.seen, h.fed = h.from, h.from
+	s.files[f.path] = h
+	if endless, err := h.endless(); live && !endless && err == nil {
 		h.follow = file.follow(h.from)
 	}
-	s.files[f.path] = h
 	return nil
+}
+
+// endless tells whether a file ends in a line that is longer than any may be.
+func (h *held) endless() (bool, error) {
+	size, err := h.file.size()
+	if err != nil || size-h.fed <= maxLine {
+		return false, err
+	}
+	last := make([]byte, maxLine)
+	if _, err := h.file.ReadAt(last, size-maxLine); err != nil {
+		return false, err
+	}
+	at := bytes.LastIndexByte(last, '\n')
+	if at >= 0 {
+		h.fed = size - maxLine + int64(at) + 1
+	}
+	return at < 0, nil
+}
+
+// curb stops following a file that ends in an endless line: the library would
+// keep all of it in memory. The exact read needs no more than a part.
+func (s *fileStretch) curb(h *held) {
+	if h.follow == nil || h.follow.stopped {
+		return
+	}
+	endless, err := h.endless()
+	if err != nil {
+		s.troublef("read %s: %v", h.path, err)
+	}
+	if endless {
+		h.follow.stop()
+	}
 }
 
 // lineStart finds the beginning of the line in which an offset lies, looking
@@ -386,6 +419,7 @@ func (s *fileStretch) discover(ctx context.Context) {
 		}
 		if h, known := s.files[f.path]; known {
 			s.sameFile(h)
+			s.curb(h)
 			continue
 		}
 		// One that is gone already had lines of this window.

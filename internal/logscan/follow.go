@@ -20,6 +20,8 @@ type follower struct {
 	tail  *tail.Tail
 	count atomic.Int64
 	done  chan struct{}
+	// stopped is true once it follows no more.
+	stopped bool
 }
 
 // followPoll is how often a tail looks at its file. With inotify the library
@@ -73,7 +75,7 @@ func (f *follower) await(ctx context.Context, expected int, deadline time.Time) 
 	}
 	tick := time.NewTicker(followPoll / 10)
 	defer tick.Stop()
-	for int(f.count.Load()) < expected && ctx.Err() == nil && time.Now().Before(deadline) {
+	for int(f.count.Load()) < expected && !f.stopped && ctx.Err() == nil && time.Now().Before(deadline) {
 		<-tick.C
 	}
 	return int(f.count.Load())
@@ -83,6 +85,7 @@ func (f *follower) stop() {
 	if f == nil {
 		return
 	}
+	f.stopped = true
 	_ = f.tail.Stop()
 	<-f.done
 }
