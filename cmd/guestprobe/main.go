@@ -15,15 +15,19 @@
 //	                                a child takes more memory than the group may
 //	                                use, where that has a limit
 //	guestprobe survivor [-for 5m]   leaves a process behind, for so long
+//	guestprobe canary DEVICE NONCE  writes one line to a console
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"sandproof/internal/evidence"
 )
@@ -80,6 +84,8 @@ func run(args []string, stdout io.Writer) error {
 			return err
 		}
 		return report(stdout)(host.survivor(*life))
+	case "canary":
+		return canary(args)
 	case modeGrandparent:
 		return startGrandchild()
 	case modeReport:
@@ -92,7 +98,22 @@ func run(args []string, stdout io.Writer) error {
 		_, err := fmt.Fprintln(stdout, version)
 		return err
 	}
-	return fmt.Errorf("unknown mode %q: snapshot, placement, self, process, burn, hog or survivor", mode)
+	return fmt.Errorf("unknown mode %q: snapshot, placement, self, process, burn, hog, survivor or canary", mode)
+}
+
+// canary writes a line of its own to a console. It does not wait for one that
+// takes nothing.
+func canary(args []string) error {
+	if len(args) != 2 {
+		return errors.New("canary: want a device and a nonce")
+	}
+	console, err := os.OpenFile(args[0], os.O_WRONLY|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("canary: %w", err)
+	}
+	// What stands on the console without an end, such as a prompt, is ended.
+	_, err = io.WriteString(console, "\n"+evidence.CanaryLine(args[1])+"\n")
+	return errors.Join(err, console.Close())
 }
 
 func emit(w io.Writer, v any) error {

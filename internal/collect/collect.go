@@ -50,6 +50,8 @@ type Options struct {
 	Intervals config.Intervals
 	Client    *sandboxapi.Client
 	Logs      []logscan.Source
+	// Waivers excuse lines of the log that no rule knows.
+	Waivers []logscan.Waiver
 	// Probe is the guest probe's binary.
 	Probe []byte
 	// Experiments says whether the pieces of evidence.Experiments are collected.
@@ -70,6 +72,7 @@ type Session struct {
 	window   *logscan.Window
 	sandbox  *sandboxapi.Sandbox
 	envd     *envd.Client
+	canary   *evidence.Canary
 	tried    map[evidence.Piece]bool
 	// written is true once the probe lies in the guest, uploaded once it can be
 	// executed there.
@@ -139,6 +142,7 @@ func (s *Session) Open(ctx context.Context) {
 	api.SandboxID, api.TemplateID, api.Alias, api.EnvdVersion = sandbox.SandboxID, sandbox.TemplateID, sandbox.Alias, sandbox.EnvdVersion
 	s.evidence.API = api
 	if s.window != nil {
+		s.window.Excuse(s.options.Waivers)
 		s.window.Watch(ctx, sandbox.SandboxID, logscan.Settling{
 			Quiet: s.options.Intervals.LogQuiet, Cap: s.options.Intervals.LogCap, Poll: s.options.Intervals.Poll,
 		})

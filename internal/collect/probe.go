@@ -125,6 +125,7 @@ func (s *Session) snapshot(ctx context.Context) {
 		if snapshot.Envd != nil && strings.HasPrefix(snapshot.Envd.Commit, standInCommit) {
 			s.evidence.StandIn = true
 		}
+		s.sing(ctx)
 	}
 }
 

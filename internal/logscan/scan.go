@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"sandproof/internal/evidence"
@@ -178,4 +179,23 @@ func claim(log *evidence.Log, stranger bool) {
 			log.Findings[i].Confidence = evidence.ByExclusion
 		}
 	}
+}
+
+// Said classifies a message of the log that the API keeps of one sandbox:
+// failures and unknown trouble alone, since its boot lines prove nothing about
+// the console.
+func Said(message string, at time.Time) []evidence.Finding {
+	var found []evidence.Finding
+	for text := range strings.Lines(message) {
+		record := Record{Time: at}
+		record.say(text)
+		rule := Classify(record)
+		if rule == nil || rule.Class != evidence.FindingFailure && rule.Class != evidence.FindingUnknown {
+			continue
+		}
+		f := rule.finding(record, []byte(text))
+		f.Source, f.Confidence = "the API's log of the sandbox", evidence.ByField
+		found = append(found, f)
+	}
+	return found
 }

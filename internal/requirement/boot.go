@@ -136,7 +136,7 @@ func judgeIdentity(c *subject) Outcome {
 	case init == nil || init.SHA256 == "":
 		return unproven("the program of PID 1 was not read: %s", c.Snapshot.Errors["init program"])
 	}
-	resumed, why, err := resumedBefore(c.Sandbox)
+	resumed, why, err := c.Sandbox.ResumedBefore()
 	if err != nil {
 		return unproven("%v", err)
 	}

@@ -93,7 +93,7 @@ func judgeInForce(c *subject) Outcome {
 	if len(steps) == 0 {
 		return notApplicable("%s is no script that enables controllers, so nothing of it can be out of force", init.Path)
 	}
-	resumed, why, err := resumedBefore(c.Sandbox)
+	resumed, why, err := c.Sandbox.ResumedBefore()
 	if err != nil {
 		return unproven("%v", err)
 	}

@@ -41,7 +41,9 @@ var describing = []string{
 	"log/start", "log/end", "log/foreign", "log/ownRecords", "log/tailLost", "log/coverage",
 	"log/holes",                                                                                                   // a hole makes an outcome unproven; its absence is the good case
 	"log/findings/rule", "log/findings/group", "log/findings/property", "log/findings/errno", "log/findings/time", // they tell failures apart
-	"log/findings/message", "log/findings/raw", "log/findings/source", "log/findings/offset",
+	"log/findings/message", "log/findings/raw", "log/findings/source", "log/findings/offset", "log/findings/says", "log/findings/waiver",
+	"log/canary", // a second witness that the channel is alive beside the boot lines; where it was tried it must have come
+	"log/api",
 	"notAsked", // why an experiment is absent
 	"placement/realTime",
 	"cpu/*/process", "cpu/control/cpu",

@@ -1,7 +1,6 @@
 package requirement
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,6 +21,9 @@ const (
 // FallbackRule is the log rule of the line with which envd gives up its
 // cgroups; every other failure rule is a cause or a loss of single limits.
 const FallbackRule = "CG003"
+
+// CanaryRule is the log rule of the line that the probe itself writes.
+const CanaryRule = "BT010"
 
 // skipRule is the log rule of the line with which envd leaves one limit out.
 const skipRule = "CG004"
@@ -173,15 +175,15 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 			return notApplicable("envd's standard error goes to the guest's journal, where %s reads it", LogJournal)
 		}
 		if c.Snapshot != nil {
-			if resumed, why, err := resumedBefore(c.Sandbox); err == nil && resumed {
+			if resumed, why, err := c.ResumedBefore(); err == nil && resumed {
 				return notApplicable("resumed: %s, so envd's start-up lines were printed before this sandbox was created", why)
 			}
 		}
 		return missing(c.Sandbox, evidence.PieceLog)
 	}
-	var hits, doubtful, controls []evidence.Finding
+	var hits, doubtful, controls, waived []evidence.Finding
 	for _, f := range c.Log.Findings {
-		sure := f.Confidence == evidence.ByField || f.Confidence == evidence.ByOrigin
+		sure := slices.Contains([]evidence.Confidence{evidence.ByField, evidence.ByOrigin, evidence.ByExclusion}, f.Confidence)
 		switch {
 		case f.Class == evidence.FindingFailure && !ours(f):
 		case f.Class == evidence.FindingFailure && sure:
@@ -190,6 +192,8 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 			doubtful = append(doubtful, f)
 		case f.Class == evidence.FindingControl && sure:
 			controls = append(controls, f)
+		case f.Class == evidence.FindingWaived:
+			waived = append(waived, f)
 		}
 	}
 	if former := ofFormerEnvd(c, hits); len(hits) > 0 && former {
@@ -197,7 +201,7 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 		return o.advise("the log holds %s of an earlier envd of this boot: %s", what, sample(hits))
 	}
 	if len(hits) > 0 {
-		return fail(sample(hits), "no such line", "the orchestrator's log holds %s of this sandbox (%s)", what, count(len(hits), "line"))
+		return fail(sample(hits), "no such line", "the orchestrator's log holds %s of this sandbox (%s)%s", what, count(len(hits), "line"), means(c, hits[0]))
 	}
 	if c.Snapshot == nil {
 		return missing(c.Sandbox, evidence.PieceSnapshot)
@@ -208,7 +212,7 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 	if c.promise.none() {
 		return notApplicable("envd %s has no cgroup code and says nothing about it", c.Snapshot.Envd.Version)
 	}
-	resumed, why, err := resumedBefore(c.Sandbox)
+	resumed, why, err := c.ResumedBefore()
 	if resumed {
 		return notApplicable("resumed: %s, so envd's start-up lines were printed before this sandbox was created", why)
 	}
@@ -230,20 +234,41 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 	}
 	if target := stderr.Process.Stderr; target == "" {
 		return unproven("where envd's standard error goes could not be read, so it is open whether it reaches the log")
-	} else if !isConsole(target) || target != c.Snapshot.Init.Stderr {
+	} else if !evidence.IsConsole(target) || target != c.Snapshot.Init.Stderr {
 		o := unproven("envd's standard error goes to %s and not to the console that carries the init's own lines into this log, "+
 			"so it could not have complained here", target)
 		o.Mute = true
 		return o
 	}
+	canary := c.Log.Canary
 	switch {
+	case canary != nil && canary.Error == "" && !slices.ContainsFunc(controls, func(f evidence.Finding) bool { return f.Rule == CanaryRule }):
+		return unproven("the probe wrote a line to %s, where envd's standard error goes, and it did not come out of this log: "+
+			"what was said there need not have either", canary.Device)
 	case len(controls) == 0:
 		return unproven("the log window holds no boot line of this sandbox, so its console may not reach this log at all")
 	case !c.Log.Settled:
 		return unproven("the log was not quiet before the wait for it ended, so the window may be short of its last lines")
 	}
-	return pass(fmt.Sprintf("%s of this sandbox, boot lines among them: %s", count(c.Log.OwnRecords, "record"), rules(controls)),
+	o := pass(fmt.Sprintf("%s of this sandbox, among them those that show that the channel is alive: %s", count(c.Log.OwnRecords, "record"), rules(controls)),
 		"no such line, with the channel shown to be alive", "the log carried this boot and holds no trace of %s", what)
+	if len(waived) > 0 {
+		o = o.advise("%s is waived: %s", sample(waived), waived[0].Waiver)
+	}
+	return o
+}
+
+// means says what a failure means to the envd that runs, and warns of a line
+// that this one never prints.
+func means(c *subject, f evidence.Finding) string {
+	generation := GenerationName(c.Sandbox)
+	switch says, known := f.Says[generation]; {
+	case known:
+		return ": " + says
+	case len(f.Says) > 0 && c.promise.unknown == "" && len(c.promise.generations) == 1:
+		return fmt.Sprintf(": an envd of generation %s never says so, so another one printed it", generation)
+	}
+	return ""
 }
 
 // ofFormerEnvd tells whether all lines were logged before the running envd was
@@ -267,28 +292,6 @@ func ofFormerEnvd(c *subject, hits []evidence.Finding) bool {
 	}
 	state, _ := guestState(c)
 	return state == Pass
-}
-
-// resumedBefore tells whether the guest had booted before the sandbox was
-// asked for: E2B resumes most sandboxes from a snapshot. It compares the
-// guest's uptime with the time that passed on the harness's own clock, since
-// the guest's clock may be set wrong.
-func resumedBefore(s *evidence.Sandbox) (resumed bool, why string, err error) {
-	const slack = 2.0 // seconds; clocks of guest and host run apart a little
-	if s.Snapshot.Received.IsZero() || s.API.Requested.IsZero() || s.Snapshot.Boot.UptimeSeconds == 0 {
-		return false, "", errors.New("the guest's uptime or the time of the create call is not known, so it is open whether the guest was resumed")
-	}
-	elapsed := s.Snapshot.Received.Sub(s.API.Requested).Seconds()
-	if s.Snapshot.Boot.UptimeSeconds <= elapsed+slack {
-		return false, "", nil
-	}
-	return true, fmt.Sprintf("the guest has been up for %.0f s and the sandbox was asked for %.0f s ago", s.Snapshot.Boot.UptimeSeconds, elapsed), nil
-}
-
-// isConsole tells whether a descriptor's target is a console device, whose
-// lines reach the orchestrator's log when the boot lines do.
-func isConsole(target string) bool {
-	return slices.Contains([]string{"/dev/ttyS0", "/dev/console", "/dev/hvc0", "/dev/ttyAMA0"}, target)
 }
 
 func count(n int, noun string) string {

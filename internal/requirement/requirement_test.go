@@ -383,6 +383,21 @@ func TestOneThingWrong(t *testing.T) {
 		{"fallback line", finding(evidence.FindingFailure, evidence.ByField, FallbackRule), LogNoFallback, Fail},
 		{"failure that only its time places", finding(evidence.FindingFailure, evidence.ByWindow, "CG002"), LogNoFailure, Unproven},
 		{"unknown cgroup trouble", finding(evidence.FindingUnknown, evidence.ByField, "CG0U0"), LogNoFailure, Unproven},
+		{"failure that only its origin places", finding(evidence.FindingFailure, evidence.ByOrigin, "CG002"), LogNoFailure, Fail},
+		{"failure where nobody else was", finding(evidence.FindingFailure, evidence.ByExclusion, "CG002"), LogNoFailure, Fail},
+		{"waived trouble", finding(evidence.FindingWaived, evidence.ByField, "CG0U0"), LogNoFailure, Pass},
+		{"a canary that did not come", func(s *evidence.Sandbox) { s.Log.Canary = &evidence.Canary{Nonce: "A", Device: "/dev/ttyS0"} }, LogNoFailure, Unproven},
+		{"a canary that could not be written", func(s *evidence.Sandbox) {
+			s.Log.Canary = &evidence.Canary{Nonce: "A", Device: "/dev/ttyS0", Error: "input/output error"}
+		}, LogNoFailure, Pass},
+		{"a canary, and no boot line", func(s *evidence.Sandbox) {
+			s.Log.Canary = &evidence.Canary{Nonce: "A", Device: "/dev/ttyS0"}
+			s.Log.Findings = []evidence.Finding{{Rule: CanaryRule, Class: evidence.FindingControl, Confidence: evidence.ByField}}
+		}, LogNoFailure, Pass},
+		{"a canary of which nobody knows whose it is", func(s *evidence.Sandbox) {
+			s.Log.Canary = &evidence.Canary{Nonce: "A", Device: "/dev/ttyS0"}
+			s.Log.Findings = append(s.Log.Findings, evidence.Finding{Rule: CanaryRule, Class: evidence.FindingControl, Confidence: evidence.ByWindow})
+		}, LogNoFailure, Unproven},
 		{"no boot line", func(s *evidence.Sandbox) { s.Log.Findings = nil }, LogNoFailure, Unproven},
 		{"hole in the log", func(s *evidence.Sandbox) { s.Log.Holes = []string{"orchestrator.stdout.3 was purged"} }, LogNoFailure, Unproven},
 		{"nothing read", func(s *evidence.Sandbox) { s.Log.Coverage = nil }, LogNoFailure, Unproven},
@@ -896,6 +911,20 @@ func TestRecordedEvidence(t *testing.T) {
 			if got[id].Result != result {
 				t.Errorf("%s: %s is %s (%s), want %s", name, id, got[id].Result, got[id].Reason, result)
 			}
+		}
+	}
+}
+
+// TestSays: what a failure in the log means to the envd that runs, and that a
+// line which this envd never prints is another one's.
+func TestSays(t *testing.T) {
+	says := map[string]string{"A": "nothing is limited", "C": "this limit alone is missing"}
+	for version, want := range map[string]string{"0.4.3": "nothing is limited", "0.6.13": "this limit alone is missing", "0.5.6": "never says so"} {
+		s := healthy(version)
+		s.Log.Findings = append(s.Log.Findings, evidence.Finding{Rule: "CG004", Class: evidence.FindingFailure, Confidence: evidence.ByField, Says: says})
+		r, _ := Lookup(LogNoFailure)
+		if o := r.Judge(s); o.Result != Fail || !strings.Contains(o.Reason, want) {
+			t.Errorf("%s: %s: %s; want fail with %q", version, o.Result, o.Reason, want)
 		}
 	}
 }
