@@ -87,6 +87,15 @@ func Parse(line []byte) Record {
 	return r
 }
 
+// TimeOf is a line's own time, zero where it has none.
+func TimeOf(line []byte) time.Time {
+	if !beginsRecord(line) {
+		return time.Time{}
+	}
+	r, _ := decode(line)
+	return r.Time
+}
+
 // say sets what a record says.
 func (r *Record) say(message string) {
 	r.Message = withoutPrefixes(normalise(message))

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/cobra"
+
+	"sandproof/internal/evidence"
+	"sandproof/internal/logscan/history"
+	"sandproof/internal/redact"
+	"sandproof/internal/verdict"
+)
+
+func logs() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "logs",
+		Short: "Read orchestrator logs without a sandbox",
+	}
+	cmd.AddCommand(scanLogs())
+	return cmd
+}
+
+func scanLogs() *cobra.Command {
+	var (
+		since          string
+		follow, asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "scan PATH...",
+		Short: "Search logs for what envd says when its cgroups fail",
+		Long: "scan reads the orchestrator's logs below each PATH (TASK.stdout.N and TASK.stderr.N as Nomad keeps them, *.log,\n" +
+			"both also as .gz, or any file that is named itself), and shows envd's cgroup failures by template, sandbox and rule.\n" +
+			"It calls logs clean only where they were read whole, reach back to --since, and hold lines of guests' boots.\n\n" +
+			"Exit codes: 0 clean; 1 failures; 2 unproven: unknown trouble, or not everything could be read, or nothing shows\n" +
+			"that guests' consoles come out in these logs; 3 trouble of the command itself.",
+		Example: "  sandproof logs scan /opt/nomad/data/alloc\n  sandproof logs scan --since 12h --json /opt/nomad/data/alloc\n  sandproof logs scan --follow /opt/nomad/data/alloc",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			from, err := parseSince(since, time.Now())
+			if err != nil {
+				return err
+			}
+			if follow && since != "" {
+				return errors.New("--since looks back and --follow forward: give one of them")
+			}
+			out := cmd.OutOrStdout()
+			options := history.Options{Since: from, Redactor: redact.New(os.Getenv("E2B_API_KEY"), os.Getenv("E2B_ADMIN_TOKEN"))}
+			read := history.Scan
+			if follow {
+				read, options.Seen = history.Follow, func(f history.Finding) { showFinding(out, f, asJSON) }
+			}
+			report, err := read(cmd.Context(), args, options)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = writeJSON(out, report, !follow)
+			} else {
+				showLogs(out, report)
+			}
+			if code := logsExit[report.Result]; err == nil && code != verdict.ExitIsolated {
+				return exitError(code)
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&since, "since", "", "count records from then on: a `time` such as 12h ago, or 2026-01-20T22:00:00Z")
+	cmd.Flags().BoolVar(&follow, "follow", false, "look at what is written from now on, until interrupted")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON; with --follow each finding on a line, then the report")
+	return cmd
+}
+
+var logsExit = map[history.Result]int{
+	history.Clean: verdict.ExitIsolated, history.Failures: verdict.ExitNotIsolated, history.Unproven: verdict.ExitUnproven,
+}
+
+// parseSince reads a time, or how long ago it was.
+func parseSince(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if ago, err := time.ParseDuration(text); err == nil && ago > 0 {
+		return now.Add(-ago), nil
+	}
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return at, nil
+	}
+	return time.Time{}, fmt.Errorf("--since %q: want how long ago, such as 12h, or a time such as 2026-01-20T22:00:00Z", text)
+}
+
+func writeJSON(out io.Writer, v any, indented bool) error {
+	encoder := json.NewEncoder(out)
+	if indented {
+		encoder.SetIndent("", "  ")
+	}
+	return encoder.Encode(v)
+}
+
+// showFinding shows a finding as it comes.
+func showFinding(out io.Writer, f history.Finding, asJSON bool) {
+	if asJSON {
+		_ = writeJSON(out, f, false)
+		return
+	}
+	fmt.Fprintf(out, "%s  %s  %s %s  sandbox %s: %s\n", when(f.First), f.Class, f.Rule, f.Meaning,
+		nobody(f.Sandbox), redact.Terminal(f.Example))
+}
+
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "no time"
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+func nobody(name string) string {
+	if name == "" {
+		return "not named"
+	}
+	return redact.Terminal(name)
+}
+
+// shownFindings and shownTroubles are how many lines of each a terminal is
+// given; --json has all.
+const (
+	shownFindings = 50
+	shownTroubles = 20
+)
+
+func showLogs(out io.Writer, r history.Report) {
+	if len(r.Findings) > 0 {
+		t := table.NewWriter()
+		style := table.StyleLight
+		style.Format.Header = text.FormatDefault
+		t.SetStyle(style)
+		t.AppendHeader(table.Row{"class", "rule", "template", "sandbox", "lines", "first", "last", "what it says"})
+		for _, f := range r.Findings[:min(len(r.Findings), shownFindings)] {
+			t.AppendRow(table.Row{f.Class, f.Rule, nobody(f.Template), nobody(f.Sandbox), f.Count, when(f.First), when(f.Last), f.Meaning})
+		}
+		fmt.Fprintln(out, t.Render())
+		more(out, len(r.Findings)-shownFindings, "findings")
+		first := r.Findings[0]
+		for _, f := range r.Findings {
+			if f.Class == evidence.FindingFailure {
+				first = f
+				break
+			}
+		}
+		fmt.Fprintf(out, "such as, at byte %d of %s:\n  %s\n", first.Offset, redact.Terminal(first.Source), redact.Terminal(first.Example))
+	}
+	for _, trouble := range r.Uncovered[:min(len(r.Uncovered), shownTroubles)] {
+		fmt.Fprintf(out, "not read: %s\n", redact.Terminal(trouble))
+	}
+	more(out, len(r.Uncovered)-shownTroubles, "gaps")
+	fmt.Fprintf(out, "%s: %s\n", r.Result, redact.Terminal(r.Reason))
+	fmt.Fprintf(out, "%d logs, %d files, %d bytes, from %s to %s; %d lines speak of cgroups, %d of them harmlessly\n",
+		r.Logs, r.Files, r.Bytes, when(r.Oldest), when(r.Newest), r.Lines, r.Benign)
+}
+
+func more(out io.Writer, n int, what string) {
+	if n > 0 {
+		fmt.Fprintf(out, "and %d more %s: --json has all\n", n, what)
+	}
+}

@@ -1,0 +1,550 @@
+// Package history reads logs that were written before anybody looked: whole
+// directories of Nomad allocations, and single files.
+package history
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+
+	"sandproof/internal/evidence"
+	"sandproof/internal/logscan"
+	"sandproof/internal/logscan/search"
+	"sandproof/internal/redact"
+)
+
+// Schema is the version of Report's JSON; it rises when a field changes its
+// meaning.
+const Schema = 1
+
+// Report is what logs were found to hold.
+type Report struct {
+	Schema int `json:"schema"`
+	// Result is the word for all of it, Reason says why.
+	Result Result `json:"result"`
+	Reason string `json:"reason"`
+	// Oldest and Newest are the times of the first and of the last record of
+	// any log, zero where none has one.
+	Oldest time.Time `json:"oldest,omitzero"`
+	Newest time.Time `json:"newest,omitzero"`
+	Logs   int       `json:"logs"` // streams: all files of one index sequence are one
+	Files  int       `json:"files"`
+	Bytes  int64     `json:"bytes"` // of text, unpacked
+	// Lines are those that hold a word of envd's failures, harmless or not.
+	Lines int `json:"lines"`
+	// Findings are failures and unknown trouble, one per rule and sandbox.
+	Findings []Finding `json:"findings"`
+	// Benign counts lines that speak of cgroups and mean no harm.
+	Benign int `json:"benign"`
+	// Control is a line of a guest's boot, which shows that consoles come out in
+	// these logs; empty where none was found.
+	Control string `json:"control,omitempty"`
+	// Uncovered says what was asked for and could not be read: with any of it,
+	// silence is not health.
+	Uncovered []string `json:"uncovered,omitempty"`
+}
+
+// Result is what is made of a report.
+type Result string
+
+// The results: failures were found; there is no failure, and the logs were read
+// whole and would have told of one; or neither can be said.
+const (
+	Failures Result = "failures"
+	Clean    Result = "clean"
+	Unproven Result = "unproven"
+)
+
+// Finding is one rule's lines about one sandbox.
+type Finding struct {
+	Rule     string                `json:"rule"`
+	Class    evidence.FindingClass `json:"class"`
+	Meaning  string                `json:"meaning"`
+	Template string                `json:"template,omitempty"` // empty: the lines name none
+	Sandbox  string                `json:"sandbox,omitempty"`
+	Count    int                   `json:"count"`
+	First    time.Time             `json:"first,omitzero"` // zero: no line has a time
+	Last     time.Time             `json:"last,omitzero"`
+	Example  string                `json:"example"`
+	Source   string                `json:"source"` // of the example
+	Offset   int64                 `json:"offset"` // of the example in its source, unpacked, in bytes
+}
+
+type key struct{ rule, sandbox string }
+
+// Options say what to look for.
+type Options struct {
+	// Since is from when on records count; zero means all that is there.
+	Since time.Time
+	// Redactor takes secrets out of what is shown.
+	Redactor *redact.Redactor
+	// Seen is called with each finding when it is first made; nil is fine.
+	Seen func(Finding)
+}
+
+// scan is a Report in the making.
+type scan struct {
+	Options
+
+	mu       sync.Mutex
+	report   Report
+	findings map[key]*Finding
+}
+
+// The bounds of a report, since a guest may print what it likes: how many
+// findings are kept, and how much of each text, in bytes.
+const (
+	maxFindings = 10_000
+	maxText     = 1000
+)
+
+func (s *scan) short(text string) string {
+	if len(text) > maxText {
+		text = text[:maxText] + "…"
+	}
+	return strings.ToValidUTF8(s.Redactor.String(text), "\uFFFD")
+}
+
+func newScan(options Options) *scan {
+	return &scan{Options: options, findings: map[key]*Finding{}, report: Report{Schema: Schema, Findings: []Finding{}}}
+}
+
+// Scan reads every log under paths. An error means that nothing could be said;
+// what could not be read is in the report.
+func Scan(ctx context.Context, paths []string, options Options) (Report, error) {
+	files, troubles, err := find(ctx, paths)
+	if err != nil {
+		return Report{}, err
+	}
+	if len(files) == 0 && len(troubles) == 0 {
+		return Report{}, noLogs(paths)
+	}
+	s := newScan(options)
+	s.report.Uncovered = troubles
+	units := make(chan unit)
+	var workers sync.WaitGroup
+	for range runtime.NumCPU() {
+		workers.Go(func() {
+			scanner := search.New()
+			for u := range units {
+				s.unit(ctx, scanner, u)
+			}
+		})
+	}
+	for stream := range byStream(files) {
+		s.stream(ctx, stream, units)
+	}
+	close(units)
+	workers.Wait()
+	if ctx.Err() != nil {
+		return Report{}, fmt.Errorf("scan the logs: %w", context.Cause(ctx))
+	}
+	if s.report.Control == "" && !s.found(evidence.FindingFailure) {
+		s.lookForControl(ctx, files)
+	}
+	return s.conclude(), nil
+}
+
+func noLogs(paths []string) error {
+	return fmt.Errorf("look for logs at %q: there is none; logs are called TASK.stdout.N, TASK.stderr.N or *.log, with or without .gz, and any file may be named itself", paths)
+}
+
+// byStream hands out the files of each stream; they are sorted by it.
+func byStream(files []logFile) func(func([]logFile) bool) {
+	return func(yield func([]logFile) bool) {
+		for len(files) > 0 {
+			n := 1
+			for n < len(files) && files[n].stream == files[0].stream {
+				n++
+			}
+			if !yield(files[:n]) {
+				return
+			}
+			files = files[n:]
+		}
+	}
+}
+
+// unit is a part of a text that one worker reads: whole lines.
+type unit struct {
+	text     *text
+	from, to int64
+	packed   string // the path of a packed file, which is read from its beginning
+	done     func()
+}
+
+// unitSize is how much one worker reads at a time, in bytes.
+const unitSize = 16 << 20
+
+// stream hands out a log in units. Consecutive files are one text.
+func (s *scan) stream(ctx context.Context, files []logFile, units chan<- unit) {
+	s.report.Logs++
+	s.gaps(files)
+	for len(files) > 0 && ctx.Err() == nil {
+		if files[0].packed {
+			units <- unit{packed: files[0].path, done: func() {}}
+			files = files[1:]
+			continue
+		}
+		t := &text{}
+		n := 0
+		for n < len(files) && !files[n].packed && (n == 0 || files[n].index == files[n-1].index+1) {
+			file, size, err := open(files[n].path)
+			if err != nil {
+				s.uncoveredf("read the log: %v", err)
+				break
+			}
+			t.add(files[n].path, file, size)
+			n++
+		}
+		files = files[max(n, 1):]
+		s.times(t)
+		s.cut(ctx, t, units)
+	}
+}
+
+// cut hands out a text in units, and closes it when all are read.
+func (s *scan) cut(ctx context.Context, t *text, units chan<- unit) {
+	var open sync.WaitGroup
+	for from := int64(0); from < t.size && ctx.Err() == nil; {
+		to, err := search.LineEnd(t, from+unitSize, t.size)
+		if err != nil {
+			s.uncoveredf("read the log: %v", err)
+			break
+		}
+		open.Add(1)
+		units <- unit{text: t, from: from, to: to, done: open.Done}
+		from = to
+	}
+	go func() {
+		open.Wait()
+		t.close()
+	}()
+	s.mu.Lock()
+	s.report.Files += len(t.parts)
+	s.mu.Unlock()
+}
+
+// gaps notes what is missing of a log.
+func (s *scan) gaps(files []logFile) {
+	for i, f := range files[1:] {
+		switch before := files[i]; f.index {
+		case before.index + 1:
+		case before.index:
+			s.uncoveredf("%s is there twice, packed and unpacked: its lines count twice", f.path)
+		default:
+			s.uncoveredf("%s: the files %d to %d are missing", f.stream, before.index+1, f.index-1)
+		}
+	}
+	first := files[0]
+	if !first.rotated || first.index == 0 {
+		return
+	}
+	oldest := s.firstTime(first)
+	switch {
+	case s.Since.IsZero():
+		s.uncoveredf("%s: purged before %s", first.stream, clock(oldest))
+	case oldest.IsZero() || oldest.After(s.Since):
+		s.uncoveredf("%s: purged before %s, and %s was asked for", first.stream, clock(oldest), clock(s.Since))
+	}
+}
+
+func clock(t time.Time) string {
+	if t.IsZero() {
+		return "an unknown time"
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+func (s *scan) uncoveredf(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if text := s.short(fmt.Sprintf(format, args...)); !slices.Contains(s.report.Uncovered, text) {
+		s.report.Uncovered = append(s.report.Uncovered, text)
+	}
+}
+
+// unit reads one unit.
+func (s *scan) unit(ctx context.Context, scanner *search.Scanner, u unit) {
+	defer u.done()
+	var n int64
+	var err error
+	if u.packed != "" {
+		n, err = s.unpack(ctx, scanner, u.packed)
+	} else {
+		n, err = scanner.Scan(until{ctx, io.NewSectionReader(u.text, u.from, u.to-u.from)}, u.from, func(l search.Line) {
+			path, offset := u.text.at(l.Offset)
+			s.line(l.Data, path, offset, l.Cut)
+		})
+	}
+	if err != nil && ctx.Err() == nil {
+		s.uncoveredf("read the log: %v", err)
+	}
+	s.mu.Lock()
+	s.report.Bytes += n
+	s.mu.Unlock()
+}
+
+// unpack reads a packed file, as a text of its own.
+func (s *scan) unpack(ctx context.Context, scanner *search.Scanner, path string) (int64, error) {
+	file, _, err := open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = file.Close() }()
+	s.mu.Lock()
+	s.report.Files++
+	s.mu.Unlock()
+	unpacked, err := gzip.NewReader(file)
+	if err != nil {
+		return 0, fmt.Errorf("unpack %s: %w", path, err)
+	}
+	n, err := scanner.Scan(until{ctx, unpacked}, 0, func(l search.Line) { s.line(l.Data, path, l.Offset, l.Cut) })
+	first := s.firstTime(logFile{path: path, packed: true})
+	s.span(first, first)
+	if err != nil {
+		err = fmt.Errorf("unpack %s: %w", path, err)
+	}
+	return n, err
+}
+
+// until ends a read where its context does.
+type until struct {
+	ctx context.Context //nolint:containedctx // it lives as long as one read
+	io.Reader
+}
+
+// Read implements io.Reader.
+func (u until) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.Reader.Read(p)
+}
+
+// line judges one line that speaks of cgroups.
+func (s *scan) line(data []byte, source string, offset int64, cut bool) {
+	for i, record := range logscan.Records(data) {
+		if !record.Time.IsZero() && record.Time.Before(s.Since) {
+			continue
+		}
+		rule := logscan.Classify(record)
+		s.mu.Lock()
+		if i == 0 {
+			s.report.Lines++
+		}
+		switch {
+		case cut && rule == nil:
+			s.report.Uncovered = append(s.report.Uncovered, fmt.Sprintf("a line at %d of %s is longer than %d bytes, and speaks of cgroups in what was not read", offset, source, search.MaxLine))
+		case rule == nil, rule.Class == evidence.FindingBenign:
+			s.report.Benign++
+		case rule.Class == evidence.FindingControl:
+			s.report.Control = s.short(record.Message)
+		default:
+			s.add(rule, record, source, offset)
+		}
+		s.mu.Unlock()
+	}
+}
+
+func (s *scan) add(rule *logscan.Rule, record logscan.Record, source string, offset int64) {
+	k := key{rule.ID, record.SandboxID}
+	f := s.findings[k]
+	if f == nil {
+		if len(s.findings) == maxFindings {
+			full := fmt.Sprintf("more than %d kinds of findings: the rest was not kept", maxFindings)
+			if !slices.Contains(s.report.Uncovered, full) {
+				s.report.Uncovered = append(s.report.Uncovered, full)
+			}
+			return
+		}
+		f = &Finding{
+			Rule: rule.ID, Class: rule.Class, Meaning: rule.Meaning, Template: s.short(record.TemplateID), Sandbox: s.short(record.SandboxID),
+			First: record.Time, Last: record.Time, Example: s.short(record.Message), Source: source, Offset: offset,
+		}
+		s.findings[k] = f
+		if s.Seen != nil {
+			s.Seen(*f)
+		}
+	}
+	f.Count++
+	if record.Time.IsZero() {
+		return
+	}
+	if f.First.IsZero() || record.Time.Before(f.First) {
+		f.First = record.Time
+	}
+	if record.Time.After(f.Last) {
+		f.Last = record.Time
+	}
+}
+
+func (s *scan) found(class evidence.FindingClass) bool {
+	for _, f := range s.findings {
+		if f.Class == class {
+			return true
+		}
+	}
+	return false
+}
+
+// edge bounds how far from a text's ends records with a time are looked for, in
+// bytes: guests print stretches without any.
+const edge = 256 << 10
+
+// times notes from when to when a text goes.
+func (s *scan) times(t *text) {
+	first := timeIn(io.NewSectionReader(t, 0, min(edge, t.size)))
+	end := make([]byte, min(edge, t.size))
+	if _, err := t.ReadAt(end, t.size-int64(len(end))); err != nil {
+		return // its reading proper tells
+	}
+	var last time.Time
+	for len(end) > 0 && last.IsZero() {
+		begin := bytes.LastIndexByte(end[:len(end)-1], '\n') + 1
+		last = logscan.TimeOf(end[begin:])
+		end = end[:begin]
+	}
+	s.span(first, last)
+}
+
+func (s *scan) span(first, last time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !first.IsZero() && (s.report.Oldest.IsZero() || first.Before(s.report.Oldest)) {
+		s.report.Oldest = first
+	}
+	if last.After(s.report.Newest) {
+		s.report.Newest = last
+	}
+}
+
+// timeIn is the time of the first record with one.
+func timeIn(r io.Reader) (found time.Time) {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, edge+1)
+	for found.IsZero() && lines.Scan() {
+		found = logscan.TimeOf(lines.Bytes())
+	}
+	return found
+}
+
+// firstTime is the time of a file's first record; zero where it has none, or
+// where the file cannot be read, which its reading proper tells.
+func (s *scan) firstTime(f logFile) time.Time {
+	file, _, err := open(f.path)
+	if err != nil {
+		return time.Time{}
+	}
+	defer func() { _ = file.Close() }()
+	var r io.Reader = file
+	if f.packed {
+		if r, err = gzip.NewReader(file); err != nil {
+			return time.Time{}
+		}
+	}
+	return timeIn(io.LimitReader(r, edge))
+}
+
+// controlSign is what the boot lines that people's inits print hold, other than
+// those that speak of cgroups themselves.
+var controlSign = []byte("=== ")
+
+// lookForControl reads the logs once more, up to the first line of a guest's
+// boot: without one, nothing shows that consoles come out in them.
+func (s *scan) lookForControl(ctx context.Context, files []logFile) {
+	for _, f := range slices.Backward(files) {
+		file, _, err := open(f.path)
+		if err != nil {
+			continue
+		}
+		var r io.Reader = until{ctx, file}
+		if f.packed {
+			if r, err = gzip.NewReader(r); err != nil {
+				_ = file.Close()
+				continue
+			}
+		}
+		found := s.controlIn(bufio.NewReaderSize(r, edge))
+		_ = file.Close()
+		if found {
+			return
+		}
+	}
+}
+
+func (s *scan) controlIn(r *bufio.Reader) bool {
+	for {
+		line, err := r.ReadSlice('\n')
+		if bytes.Contains(line, controlSign) {
+			for _, record := range logscan.Records(bytes.TrimRight(line, "\n")) {
+				rule := logscan.Classify(record)
+				if rule != nil && rule.Class == evidence.FindingControl && (record.Time.IsZero() || !record.Time.Before(s.Since)) {
+					s.report.Control = s.short(record.Message)
+					return true
+				}
+			}
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return false
+		}
+	}
+}
+
+// conclude makes the report.
+func (s *scan) conclude() Report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.report
+	r.Findings = make([]Finding, 0, len(s.findings))
+	for _, k := range slices.SortedFunc(maps.Keys(s.findings), func(a, b key) int {
+		one, two := s.findings[a], s.findings[b]
+		return cmp.Or(cmp.Compare(one.Class, two.Class), cmp.Compare(one.Template, two.Template), cmp.Compare(one.Sandbox, two.Sandbox), cmp.Compare(one.Rule, two.Rule))
+	}) {
+		r.Findings = append(r.Findings, *s.findings[k])
+	}
+	r.Uncovered = slices.Clone(r.Uncovered)
+	if !s.Since.IsZero() && (r.Oldest.IsZero() || r.Oldest.After(s.Since)) {
+		r.Uncovered = append(r.Uncovered, fmt.Sprintf("the oldest record of all is of %s, and %s was asked for: what came before was purged or never written",
+			clock(r.Oldest), clock(s.Since)))
+	}
+	slices.Sort(r.Uncovered)
+	r.Result, r.Reason = s.judge(r)
+	return r
+}
+
+func (s *scan) judge(r Report) (Result, string) {
+	failures, unknown := 0, 0
+	for _, f := range r.Findings {
+		if f.Class == evidence.FindingFailure {
+			failures += f.Count
+		} else {
+			unknown += f.Count
+		}
+	}
+	switch {
+	case failures > 0:
+		return Failures, fmt.Sprintf("envd said %d times that its cgroups failed", failures)
+	case unknown > 0:
+		return Unproven, fmt.Sprintf("%d lines speak of cgroup trouble, and no rule knows them", unknown)
+	case len(r.Uncovered) > 0:
+		return Unproven, "no failure was found, and not everything was read: " + r.Uncovered[0]
+	case r.Bytes == 0:
+		return Unproven, "nothing was there to read"
+	case r.Control == "":
+		return Unproven, "no failure was found, and no line of any guest's boot either: these logs may not carry guests' consoles, and then they are silent whatever happens"
+	}
+	return Clean, fmt.Sprintf("no failure from %s to %s, in logs that carry guests' boots", clock(r.Oldest), clock(r.Newest))
+}

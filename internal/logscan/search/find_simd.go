@@ -1,0 +1,37 @@
+//go:build goexperiment.simd && amd64
+
+package search
+
+import (
+	"math/bits"
+	"simd/archsimd"
+)
+
+// Implementation says which search was built in.
+const Implementation = "simd"
+
+// vector is how many bytes are compared at once.
+const vector = 32
+
+var hasAVX2 = archsimd.X86.AVX2()
+
+// find is portable with vectors, where the processor has them.
+func find(text []byte, from int) int {
+	if !hasAVX2 {
+		return portable(text, from)
+	}
+	c, g, b := archsimd.BroadcastUint8x32('c'), archsimd.BroadcastUint8x32('g'), archsimd.BroadcastUint8x32('b')
+	i := from
+	for ; i+vector+2 <= len(text); i += vector {
+		window := text[i : i+vector+2 : i+vector+2]
+		first, second, third := archsimd.LoadUint8x32Slice(window), archsimd.LoadUint8x32Slice(window[1:]), archsimd.LoadUint8x32Slice(window[2:])
+		marks := first.Equal(c).And(second.Equal(g)).Or(first.Equal(g).And(third.Equal(b))).ToBits()
+		for ; marks != 0; marks &= marks - 1 {
+			at := i + bits.TrailingZeros32(marks)
+			if isWord(text, at, from) {
+				return at
+			}
+		}
+	}
+	return tail(text, i, from)
+}
