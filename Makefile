@@ -60,14 +60,19 @@ fuzz-guest: ## Run the fuzz targets of everything that reads a guest's text, or 
 	@scripts/fuzz.sh 30s cmd/guestprobe internal/cgroup2 internal/evidence internal/logscan internal/requirement internal/sandboxapi/envd
 
 .PHONY: nightly
-nightly: test-deps ## Run what takes long: all faults three times, the measured guests whole, and every fuzz target for a minute.
+nightly: test-deps ## Run what takes long: all faults three times, 200 seeds of the log torture, the measured guests whole, and every fuzz target for a minute.
 	for round in 1 2 3; do $(MAKE) faults || exit 1; done
+	SANDPROOF_TORTURE=200 go test -race -count 1 -timeout 60m -run '^TestTorture$$' ./internal/logscan
 	SANDPROOF_CONFORMANCE_WHOLE=1 go test -race -count 1 -timeout 60m ./internal/fixtures/...
 	@scripts/fuzz.sh 1m
 
 .PHONY: bench
 bench: ## Run the benchmarks, ready for benchstat.
 	go test -run '^$$' -bench . -benchmem -count 6 ./internal/...
+
+.PHONY: bench-log
+bench-log: ## Compare logs scan with ripgrep and grep on 5 GiB of generated logs (installs ripgrep, hyperfine and jq).
+	@scripts/bench-log.sh
 
 .PHONY: lint
 lint: ## Check style, floors between rooms, formatting and generated files.

@@ -30,7 +30,9 @@ func TestSeveralLines(t *testing.T) {
 		},
 		{
 			"console, with braces in its first line",
-			stampedInfo + fallback + " {x}\n" + failure + "  " + fields + "\n", []string{"CG003 field", "CG002 field"}, 0,
+			stampedInfo + fallback + " {x}\n" + failure + "  " + fields + "\n",
+			[]string{"CG003 field", "CG002 field"},
+			0,
 		},
 		{
 			"torn before its fields came", stampedInfo + causes + record("iother", "hello"), []string{"CG002 window", "CG002 window"}, 0,
@@ -41,7 +43,8 @@ func TestSeveralLines(t *testing.T) {
 		{"JSON", inJSON("message", "timestamp", causes+fallback+"\n") + "\n", []string{"CG002 field", "CG002 field", "CG003 field"}, 0},
 		{
 			"two records of two sandboxes", stampedInfo + "a\nb  {\"sandbox.id\": \"iother\"}\n" + stampedInfo + fallback + "\nb  " + fields + "\n",
-			[]string{"CG003 field"}, 0,
+			[]string{"CG003 field"},
+			0,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -15,8 +15,8 @@ import (
 // The pauses of Follow: between two looks at the newest file of each log, and
 // between two looks for new files.
 const (
-	followLook = 50 * time.Millisecond
-	followFind = 500 * time.Millisecond
+	followLook = 100 * time.Millisecond
+	followFind = time.Second
 )
 
 // Follow goes on where Scan would end: it looks at what grows, at new files and

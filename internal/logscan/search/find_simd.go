@@ -20,12 +20,12 @@ func find(text []byte, from int) int {
 	if !hasAVX2 {
 		return portable(text, from)
 	}
-	c, g, b := archsimd.BroadcastUint8x32('c'), archsimd.BroadcastUint8x32('g'), archsimd.BroadcastUint8x32('b')
+	g, r, b := archsimd.BroadcastUint8x32('g'), archsimd.BroadcastUint8x32('r'), archsimd.BroadcastUint8x32('b')
 	i := from
 	for ; i+vector+2 <= len(text); i += vector {
 		window := text[i : i+vector+2 : i+vector+2]
 		first, second, third := archsimd.LoadUint8x32Slice(window), archsimd.LoadUint8x32Slice(window[1:]), archsimd.LoadUint8x32Slice(window[2:])
-		marks := first.Equal(c).And(second.Equal(g)).Or(first.Equal(g).And(third.Equal(b))).ToBits()
+		marks := first.Equal(g).And(second.Equal(r).Or(third.Equal(b))).ToBits()
 		for ; marks != 0; marks &= marks - 1 {
 			at := i + bits.TrailingZeros32(marks)
 			if isWord(text, at, from) {
@@ -33,5 +33,8 @@ func find(text []byte, from int) int {
 			}
 		}
 	}
-	return tail(text, i, from)
+	if at := among(text, i, len(text), from); at >= 0 {
+		return at
+	}
+	return len(text)
 }

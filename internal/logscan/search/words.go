@@ -18,15 +18,13 @@ const (
 // Holds tells whether a text holds one of the words.
 func Holds(text []byte) bool { return find(text, 0) < len(text) }
 
-// isWord tells whether one of the words stands at a place: a "c" before a "g",
-// or the "g" of "falling back", two bytes before its "b". These pairs are rare
-// in any log, and one look finds them both.
-func isWord(text []byte, at, from int) bool {
-	const g = len("fallin")
-	if text[at] == 'c' {
-		return bytes.HasPrefix(text[at:], []byte(cgroup))
-	}
-	return at-g >= from && bytes.HasPrefix(text[at-g:], []byte(fallingBack))
+// isWord tells whether one of the words stands around a "g". Both have one, and
+// an "r" after it or a "b" two after it is rare in any log, so one look finds
+// them both.
+func isWord(text []byte, g, from int) bool {
+	const inCgroup, inFallingBack = len("c"), len("fallin")
+	return g-inCgroup >= from && bytes.HasPrefix(text[g-inCgroup:], []byte(cgroup)) ||
+		g-inFallingBack >= from && bytes.HasPrefix(text[g-inFallingBack:], []byte(fallingBack))
 }
 
 // Eight bytes at once, in plain Go.
@@ -34,15 +32,15 @@ const (
 	each   = 0x0101010101010101
 	highs  = 0x8080808080808080
 	wide   = 8
-	stride = 4 * wide
+	stride = 8 * wide
 )
 
-// pairs has highest bits set where, of eight places, one has a "c" before a "g",
-// or a "g" two before a "b": a byte that is zero borrows when one is taken from
+// pairs has highest bits set where, of eight places, one has a "g" before an
+// "r", or two before a "b": a byte that is zero borrows when one is taken from
 // it. Bytes that are no ASCII may set them, too.
 func pairs(first, second, third uint64) uint64 {
-	cg, gb := (first^'c'*each)|(second^'g'*each), (first^'g'*each)|(third^'b'*each)
-	return (cg - each) | (gb - each)
+	g := first ^ 'g'*each
+	return ((g | (second ^ 'r'*each)) - each) | ((g | (third ^ 'b'*each)) - each)
 }
 
 func word(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
@@ -56,25 +54,36 @@ func portable(text []byte, from int) int {
 		marks := pairs(word(t[0:8]), word(t[1:9]), word(t[2:10])) |
 			pairs(word(t[8:16]), word(t[9:17]), word(t[10:18])) |
 			pairs(word(t[16:24]), word(t[17:25]), word(t[18:26])) |
-			pairs(word(t[24:32]), word(t[25:33]), word(t[26:34]))
+			pairs(word(t[24:32]), word(t[25:33]), word(t[26:34])) |
+			pairs(word(t[32:40]), word(t[33:41]), word(t[34:42])) |
+			pairs(word(t[40:48]), word(t[41:49]), word(t[42:50])) |
+			pairs(word(t[48:56]), word(t[49:57]), word(t[50:58])) |
+			pairs(word(t[56:64]), word(t[57:65]), word(t[58:66]))
 		if marks&highs == 0 {
 			continue
 		}
-		for at := i; at < i+stride; at++ {
-			if (text[at] == 'c' || text[at] == 'g') && isWord(text, at, from) {
-				return at
-			}
+		if at := among(text, i, i+stride, from); at >= 0 {
+			return at
 		}
 	}
-	return tail(text, i, from)
-}
-
-// tail looks at the last bytes one by one.
-func tail(text []byte, i, from int) int {
-	for ; i < len(text); i++ {
-		if (text[i] == 'c' || text[i] == 'g') && isWord(text, i, from) {
-			return i
-		}
+	if at := among(text, i, len(text), from); at >= 0 {
+		return at
 	}
 	return len(text)
+}
+
+// among looks at the places of a part of text one by one; -1 where there is no
+// word.
+func among(text []byte, begin, end, from int) int {
+	for begin < end {
+		g := bytes.IndexByte(text[begin:end], 'g')
+		if g < 0 {
+			return -1
+		}
+		if isWord(text, begin+g, from) {
+			return begin + g
+		}
+		begin += g + 1
+	}
+	return -1
 }

@@ -11,7 +11,7 @@ import (
 func next(text []byte, from int) int {
 	at := len(text)
 	if i := bytes.Index(text[from:], []byte(cgroup)); i >= 0 {
-		at = from + i
+		at = from + i + len("c")
 	}
 	if i := bytes.Index(text[from:], []byte(fallingBack)); i >= 0 {
 		at = min(at, from+i+len("fallin"))

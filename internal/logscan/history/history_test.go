@@ -1,0 +1,271 @@
+package history
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sandproof/internal/logscan/corpus"
+	"sandproof/internal/redact"
+)
+
+const (
+	fallback = "falling back to no-op cgroup manager"
+	booted   = "=== Starting envd ==="
+)
+
+// record is a guest's line in the orchestrator's log, some minutes after ten.
+func record(minute int, sandbox, message string) string {
+	return fmt.Sprintf("2026-01-20T10:%02d:00.000Z  \x1b[34mINFO\x1b[0m  %s\r  {\"sandbox.id\": %q, \"template.id\": \"tpl\"}\n", minute, message, sandbox)
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func pack(t *testing.T, text string) string {
+	t.Helper()
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	if _, err := w.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return packed.String()
+}
+
+func at(minute int) time.Time { return time.Date(2026, 1, 20, 10, minute, 0, 0, time.UTC) }
+
+const logs = "alloc/a/alloc/logs/orchestrator.stdout."
+
+func TestScan(t *testing.T) {
+	boot := record(1, "i1", booted)
+	long := record(3, "i1", strings.Repeat("x", 100<<10)+" cgroup: cannot do it, invalid argument")
+	for _, test := range []struct {
+		name   string
+		files  map[string]string
+		since  time.Time
+		want   Result
+		reason string // a part of the reason, or of what was not read
+		found  string // rule, template, sandbox and count of the first finding
+	}{
+		{name: "healthy", files: map[string]string{logs + "0": boot + record(2, "i1", "hello")}, want: Clean, reason: "from 2026-01-20 10:01:00Z to 2026-01-20 10:02:00Z"},
+		{name: "a failure", files: map[string]string{logs + "0": boot + record(2, "i1", fallback) + record(3, "i1", fallback)}, want: Failures, found: "CG003 tpl i1 2"},
+		{name: "two sandboxes", files: map[string]string{logs + "0": record(2, "i2", fallback) + record(3, "i1", fallback)}, want: Failures, found: "CG003 tpl i1 1"},
+		{name: "no boot line", files: map[string]string{logs + "0": record(2, "i1", "hello")}, want: Unproven, reason: "no line of any guest's boot"},
+		{name: "an empty log", files: map[string]string{logs + "0": ""}, want: Unproven, reason: "nothing was there to read"},
+		{name: "unknown trouble", files: map[string]string{logs + "0": boot + record(2, "i1", "cgroup v9: operation not permitted")}, want: Unproven, reason: "no rule knows them", found: "CG0U0 tpl i1 1"},
+		{name: "a missing file", files: map[string]string{logs + "0": boot, logs + "2": boot}, want: Unproven, reason: "the files 1 to 1 are missing"},
+		{name: "purged", files: map[string]string{logs + "3": boot}, want: Unproven, reason: "purged before 2026-01-20 10:01:00Z"},
+		{name: "purged before what was asked for", files: map[string]string{logs + "3": boot + record(5, "i1", booted)}, since: at(3), want: Clean},
+		{name: "purged after what was asked for", files: map[string]string{logs + "3": record(5, "i1", booted)}, since: at(3), want: Unproven, reason: "purged before 2026-01-20 10:05:00Z"},
+		{name: "an old failure", files: map[string]string{logs + "0": record(1, "i1", fallback) + record(5, "i1", booted)}, since: at(3), want: Clean},
+		{name: "a line over two files", files: map[string]string{logs + "0": boot + long[:60<<10], logs + "1": long[60<<10:]}, want: Unproven, found: "CG0U0 tpl i1 1"},
+		{name: "a failure torn by a missing file", files: map[string]string{logs + "0": boot + record(2, "i1", fallback)[:60], logs + "2": boot}, want: Unproven, reason: "missing", found: "CG0F0   1"},
+		{name: "packed", files: map[string]string{"x.log.1.gz": pack(t, boot+record(2, "i1", fallback))}, want: Failures, found: "CG003 tpl i1 1"},
+		{name: "packed and cut", files: map[string]string{"x.log.1.gz": pack(t, strings.Repeat(boot, 1000))[:40], "y.log": boot}, want: Unproven, reason: "unpack"},
+		{name: "packed and whole", files: map[string]string{"x.log.1.gz": pack(t, boot)}, want: Clean},
+		{name: "NUL and no end", files: map[string]string{logs + "0": boot + "\x00\x00\n\x00" + fallback}, want: Failures, found: "CG003   1"},
+		{name: "JSON", files: map[string]string{logs + "0": boot + `{"message":"` + fallback + `\r","sandbox.id":"i9","timestamp":"2026-01-20T10:04:00Z"}` + "\n"}, want: Failures, found: "CG003  i9 1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range test.files {
+				write(t, filepath.Join(dir, name), text)
+			}
+			r, err := Scan(t.Context(), []string{dir}, Options{Since: test.since, Redactor: redact.New()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			said := r.Reason + "; " + strings.Join(r.Uncovered, "; ")
+			if r.Result != test.want || !strings.Contains(said, test.reason) {
+				t.Errorf("%s: %s\nwant %s, with %q", r.Result, said, test.want, test.reason)
+			}
+			found := ""
+			if len(r.Findings) > 0 {
+				f := r.Findings[0]
+				found = fmt.Sprintf("%s %s %s %d", f.Rule, f.Template, f.Sandbox, f.Count)
+			}
+			if found != test.found {
+				t.Errorf("found %q, want %q", found, test.found)
+			}
+		})
+	}
+}
+
+// TestUnreadable: what cannot be looked at is told, and no FIFO is opened.
+func TestUnreadable(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, logs+"0"), record(1, "i1", booted))
+	outside := filepath.Join(t.TempDir(), "x.log")
+	write(t, outside, "x\n")
+	if err := os.Symlink(outside, filepath.Join(dir, "link.log")); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, logs+"1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Scan(t.Context(), []string{dir}, Options{Redactor: redact.New()})
+	if err != nil || r.Result != Unproven || len(r.Uncovered) != 1 || !strings.Contains(r.Uncovered[0], "symlink to the outside") {
+		t.Errorf("%v: %s: %q", err, r.Result, r.Uncovered)
+	}
+	if _, err := Scan(t.Context(), []string{t.TempDir()}, Options{Redactor: redact.New()}); err == nil || !strings.Contains(err.Error(), "there is none") {
+		t.Errorf("a directory without logs: %v", err)
+	}
+	if _, err := Scan(t.Context(), []string{filepath.Join(dir, "nowhere")}, Options{Redactor: redact.New()}); err == nil {
+		t.Error("a path that is not there is no error")
+	}
+}
+
+// TestSecrets: a key that somebody logged does not come out.
+func TestSecrets(t *testing.T) {
+	dir, key := t.TempDir(), "e2b_"+strings.Repeat("ab12", 10)
+	write(t, filepath.Join(dir, "x.log"), record(1, "i1", "failed to write cgroup property: "+key))
+	r, err := Scan(t.Context(), []string{dir}, Options{Redactor: redact.New(key)})
+	if err != nil || len(r.Findings) != 1 || strings.Contains(r.Findings[0].Example, key) {
+		t.Errorf("%v: %+v", err, r)
+	}
+}
+
+// TestCorpus: a log in Nomad's layout is cut into units, and all of it is read.
+func TestCorpus(t *testing.T) {
+	const size, every = 60 << 20, 200
+	dir := t.TempDir()
+	if err := corpus.New(7, every).WriteNomad(dir, size); err != nil {
+		t.Fatal(err)
+	}
+	var text []byte
+	files, _, err := find(t.Context(), []string{dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		data, err := os.ReadFile(f.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, data...)
+	}
+	want := 0
+	for line := range bytes.Lines(text) {
+		if bytes.Contains(line, []byte("cgroup")) || bytes.Contains(line, []byte("falling back")) {
+			want++
+		}
+	}
+	r, err := Scan(t.Context(), []string{dir}, Options{Redactor: redact.New()})
+	if err != nil || r.Lines != want || r.Bytes != int64(len(text)) || r.Files != len(files) || r.Result != Failures {
+		t.Errorf("%v: %d lines of %d bytes in %d files, %s; want %d lines of %d bytes in %d files", err, r.Lines, r.Bytes, r.Files, r.Result, want, len(text), len(files))
+	}
+}
+
+// TestFollow: what is appended, the next index and a new allocation are seen,
+// and what was there is not.
+func TestFollow(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, logs+"0"), record(1, "iold", fallback))
+	ctx, stop := context.WithCancel(t.Context())
+	seen := make(chan Finding)
+	type ended struct {
+		Report
+		error
+	}
+	done := make(chan ended)
+	go func() {
+		r, err := Follow(ctx, []string{dir}, Options{Redactor: redact.New(), Seen: func(f Finding) { seen <- f }})
+		done <- ended{r, err}
+	}()
+	await := func(sandbox string) {
+		t.Helper()
+		select {
+		case f := <-seen:
+			if f.Sandbox != sandbox {
+				t.Errorf("saw a line of %s, want %s", f.Sandbox, sandbox)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("no line of %s was seen", sandbox)
+		}
+	}
+	// The file is looked at from when Follow has found it; what comes before is
+	// history.
+	for tick := time.NewTicker(20 * time.Millisecond); ; {
+		<-tick.C
+		write(t, filepath.Join(dir, logs+"0"), record(2, "i1", fallback))
+		select {
+		case f := <-seen:
+			if f.Sandbox != "i1" {
+				t.Errorf("saw a line of %s", f.Sandbox)
+			}
+			tick.Stop()
+		default:
+			continue
+		}
+		break
+	}
+	split := record(3, "i2", fallback)
+	write(t, filepath.Join(dir, logs+"0"), split[:50])
+	write(t, filepath.Join(dir, logs+"1"), split[50:])
+	await("i2")
+	write(t, filepath.Join(dir, "alloc/b/alloc/logs/orchestrator.stdout.0"), record(4, "i3", fallback))
+	await("i3")
+	write(t, filepath.Join(dir, "alloc/b/alloc/logs/orchestrator.stdout.2"), record(5, "i4", fallback))
+	await("i4")
+	stop()
+	got := <-done
+	if got.error != nil || got.Result != Failures || len(got.Uncovered) != 1 || !strings.Contains(got.Uncovered[0], "the files 1 to 1 came and went unseen") {
+		t.Errorf("%v: %s: %q", got.error, got.Result, got.Uncovered)
+	}
+}
+
+// BenchmarkFollowIdle is what a look at a thousand logs costs in which nothing
+// happens.
+func BenchmarkFollowIdle(b *testing.B) {
+	dir := b.TempDir()
+	for i := range 1000 {
+		path := filepath.Join(dir, fmt.Sprintf("alloc/%d/alloc/logs/orchestrator.stdout.0", i))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			b.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("hello\n"), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	f := &follow{scan: newScan(Options{Redactor: redact.New()}), paths: []string{dir}, streams: map[string]*tailed{}}
+	defer f.close()
+	f.refresh(b.Context())
+	b.Run("look", func(b *testing.B) {
+		for b.Loop() {
+			for _, t := range f.streams {
+				f.grow(t)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(followLook)*100, "%core")
+	})
+	b.Run("refresh", func(b *testing.B) {
+		for b.Loop() {
+			f.refresh(b.Context())
+		}
+		b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(followFind)*100, "%core")
+	})
+}
