@@ -58,8 +58,10 @@ func serveNomad(t *testing.T, n node) Nomad {
 	})
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
+	t.Setenv("NOMAD_ADDR", server.URL)
+	t.Setenv("NOMAD_TOKEN", "token")
 	return Nomad{
-		Address: server.URL, Token: "token", Job: "orchestrator", Task: "orchestrator",
+		Job: "orchestrator", Task: "orchestrator",
 		Settle: 10 * time.Millisecond, Poll: 5 * time.Millisecond, Timeout: 10 * time.Second,
 	}
 }
@@ -112,8 +114,8 @@ func TestNomad(t *testing.T) {
 		})
 	}
 	source := serveNomad(t, newNode(t))
-	source.Token = "wrong"
-	if _, err := source.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "give a token") {
+	t.Setenv("NOMAD_TOKEN", "wrong-and-secret")
+	if _, err := source.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "give a token") || strings.Contains(err.Error(), "wrong-and-secret") {
 		t.Errorf("a wrong token: %v", err)
 	}
 }

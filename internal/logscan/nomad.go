@@ -2,34 +2,35 @@ package logscan
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/nomad/api"
 )
 
 // Nomad is the log of one task of a Nomad job over all of its allocations,
-// read through Nomad's HTTP API. It takes three calls, so Nomad's own client is
-// not used: job/ID/allocations, client/fs/ls and client/fs/readat, which reads
-// exact ranges. client/fs/logs is not fit: its offsets count over the files
-// that are there, and shift when the oldest is removed (hashicorp/nomad#11655).
+// read through Nomad's HTTP API: job/ID/allocations, client/fs/ls and
+// client/fs/readat, which reads exact ranges. client/fs/logs is not fit: its
+// offsets count over the files that are there, and shift when the oldest is
+// removed (hashicorp/nomad#11655).
+//
+// Address, token, namespace, region and certificates are those of the NOMAD_
+// variables, as for Nomad's own command line. The token needs read-job and
+// read-fs.
 //
 // Other than on a disk no file can be held: one that is removed before it was
 // read is a hole.
 type Nomad struct {
-	// Address, such as http://127.0.0.1:4646, Token, Namespace and Region are
-	// what Nomad's command line takes from NOMAD_ADDR, NOMAD_TOKEN,
-	// NOMAD_NAMESPACE and NOMAD_REGION. The token needs read-job and read-fs.
-	Address, Token, Namespace, Region string
 	// Job is the job's ID, Task the task's name.
 	Job, Task string
 	// Settle and Poll are as in Files, Timeout bounds one request.
@@ -38,24 +39,22 @@ type Nomad struct {
 
 // Name implements Source.
 func (n Nomad) Name() string {
-	return fmt.Sprintf("Nomad job %s at %s, %s.{stdout,stderr}.N", n.Job, n.Address, n.Task)
+	return fmt.Sprintf("Nomad job %s, %s.{stdout,stderr}.N", n.Job, n.Task)
 }
 
 // Open implements Source.
 func (n Nomad) Open(ctx context.Context) (Stretch, error) {
-	header := http.Header{}
-	if n.Token != "" {
-		header.Set("X-Nomad-Token", n.Token)
+	client, err := api.NewClient(api.DefaultConfig())
+	if err != nil {
+		return nil, fmt.Errorf("make a client of Nomad (NOMAD_ADDR and the other NOMAD_ variables): %w", err)
 	}
-	return mark(ctx, &nomadPlace{
-		source: n, server: newEndpoint(n.Timeout, header), sizes: map[string]int64{}, shed: map[string]bool{},
-	}, n.Settle, n.Poll, false)
+	return mark(ctx, &nomadPlace{source: n, client: client, sizes: map[string]int64{}, shed: map[string]bool{}}, n.Settle, n.Poll, false)
 }
 
 // nomadPlace is the files of a Nomad job.
 type nomadPlace struct {
 	source Nomad
-	server endpoint
+	client *api.Client
 
 	mu    sync.Mutex
 	sizes map[string]int64 // of the last look, by path
@@ -68,35 +67,44 @@ type nomadPlace struct {
 // Name implements place.
 func (p *nomadPlace) Name() string { return p.source.Name() }
 
-// The states of an allocation on its client (hashicorp/nomad,
-// nomad/structs, AllocClientStatus).
-const (
-	allocPending  = "pending"
-	allocComplete = "complete"
-	allocFailed   = "failed"
-	allocLost     = "lost"
-)
-
-type allocation struct {
-	ID           string
-	ClientStatus string
+// ended tells whether an allocation writes no more.
+func ended(a *api.AllocationListStub) bool {
+	return slices.Contains([]string{api.AllocClientStatusComplete, api.AllocClientStatusFailed, api.AllocClientStatusLost}, a.ClientStatus)
 }
 
-func (a allocation) ended() bool {
-	return a.ClientStatus == allocComplete || a.ClientStatus == allocFailed || a.ClientStatus == allocLost
+// options bound one request; the second result must be called when its answer
+// was read.
+func (p *nomadPlace) options(ctx context.Context) (*api.QueryOptions, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, p.source.Timeout)
+	return (&api.QueryOptions{}).WithContext(ctx), cancel
+}
+
+// refused adds what to do where Nomad does not allow a call.
+func refused(err error) error {
+	if e, ok := errors.AsType[api.UnexpectedResponseError](err); ok {
+		switch e.StatusCode() {
+		case http.StatusUnauthorized, http.StatusForbidden:
+			return fmt.Errorf("%w; give a token that may read this (NOMAD_TOKEN, with read-job and read-fs)", err)
+		case http.StatusNotFound:
+			return errors.Join(err, os.ErrNotExist)
+		}
+	}
+	return err
 }
 
 // list implements place.
 func (p *nomadPlace) list(ctx context.Context) ([]logFile, error) {
-	var allocations []allocation
-	if err := p.ask(ctx, &allocations, nil, "job", p.source.Job, "allocations"); err != nil {
-		return nil, fmt.Errorf("list the allocations of Nomad job %s: %w", p.source.Job, err)
+	query, cancel := p.options(ctx)
+	allocations, _, err := p.client.Jobs().Allocations(p.source.Job, true, query)
+	cancel()
+	if err != nil {
+		return nil, fmt.Errorf("list the allocations of Nomad job %s: %w", p.source.Job, refused(err))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.looked {
 		for _, a := range allocations {
-			p.shed[a.ID] = a.ended()
+			p.shed[a.ID] = ended(a)
 		}
 	}
 	var files []logFile
@@ -105,16 +113,14 @@ func (p *nomadPlace) list(ctx context.Context) ([]logFile, error) {
 		if p.shed[a.ID] {
 			continue
 		}
-		var entries []struct {
-			Name, FileMode string
-			Size           int64
-		}
-		err := p.ask(ctx, &entries, url.Values{"path": {logDirectory}}, "client", "fs", "ls", a.ID)
-		if a.ClientStatus == allocPending && err != nil {
+		query, cancel := p.options(ctx)
+		entries, _, err := p.client.AllocFS().List(&api.Allocation{ID: a.ID}, logDirectory, query)
+		cancel()
+		if a.ClientStatus == api.AllocClientStatusPending && err != nil {
 			continue // its directory is not made yet, so nothing was logged
 		}
 		if err != nil {
-			return nil, fmt.Errorf("list the logs of allocation %s (%s): %w", a.ID, a.ClientStatus, err)
+			return nil, fmt.Errorf("list the logs of allocation %s (%s): %w", a.ID, a.ClientStatus, refused(err))
 		}
 		for _, entry := range entries {
 			// A FIFO's mode begins with p, a directory's with d.
@@ -133,35 +139,6 @@ func (p *nomadPlace) list(ctx context.Context) ([]logFile, error) {
 // logDirectory is where logs lie in an allocation.
 const logDirectory = "alloc/logs"
 
-// ask makes one call and decodes its answer.
-func (p *nomadPlace) ask(ctx context.Context, into any, query url.Values, call ...string) error {
-	body, err := p.call(ctx, query, call...)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = body.Close() }()
-	return json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(into)
-}
-
-func (p *nomadPlace) call(ctx context.Context, query url.Values, call ...string) (io.ReadCloser, error) {
-	parts := make([]string, len(call))
-	for i, part := range call {
-		parts[i] = url.PathEscape(part)
-	}
-	address := strings.TrimSuffix(p.source.Address, "/") + "/v1/" + strings.Join(parts, "/")
-	asked := url.Values{}
-	maps.Copy(asked, query)
-	for key, value := range map[string]string{"namespace": p.source.Namespace, "region": p.source.Region} {
-		if value != "" {
-			asked.Set(key, value)
-		}
-	}
-	if len(asked) > 0 {
-		address += "?" + asked.Encode()
-	}
-	return p.server.get(ctx, address)
-}
-
 // open implements place.
 func (p *nomadPlace) open(ctx context.Context, f logFile) (opened, error) {
 	alloc, name, _ := strings.Cut(f.path, "/")
@@ -169,11 +146,14 @@ func (p *nomadPlace) open(ctx context.Context, f logFile) (opened, error) {
 	// found; each is bounded by the client.
 	ctx = context.WithoutCancel(ctx)
 	file := &nomadFile{place: p, path: f.path, read: func(data []byte, offset int64) (int, error) {
-		body, err := p.call(ctx, url.Values{
-			"path": {name}, "offset": {strconv.FormatInt(offset, 10)}, "limit": {strconv.Itoa(len(data))},
-		}, "client", "fs", "readat", alloc)
+		query, cancel := p.options(ctx)
+		defer cancel()
+		query.Params = map[string]string{"path": name, "offset": strconv.FormatInt(offset, 10), "limit": strconv.Itoa(len(data))}
+		// Not by AllocFS.ReadAt, which asks for the node's address each time and
+		// goes there where it can: the server is what was configured.
+		body, err := p.client.Raw().Response("/v1/client/fs/readat/"+url.PathEscape(alloc), query)
 		if err != nil {
-			return 0, err
+			return 0, refused(err)
 		}
 		defer func() { _ = body.Close() }()
 		n, err := io.ReadFull(body, data)
