@@ -16,6 +16,7 @@ import (
 	"github.com/onsi/ginkgo/v2/types"
 	. "github.com/onsi/gomega"
 
+	"sandproof/internal/collect"
 	"sandproof/internal/config"
 	"sandproof/internal/fixtures/lab"
 	"sandproof/internal/redact"
@@ -174,6 +175,7 @@ var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
 		}
 		return
 	}
+	tellDeadWaivers()
 	leaks, err := suite.target.leftovers(ctx, suite.run.Manifest.Run)
 	stopped := stopLab(ctx)
 	if err != nil {
@@ -217,8 +219,26 @@ func progressf(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "\n    "+format+"\n", args...)
 }
 
+// tellDeadWaivers notes the waivers that no line needed, and those that have
+// expired: they are to be taken out before they excuse something else.
+func tellDeadWaivers() {
+	all, err := suite.run.Evidence()
+	if err != nil {
+		problemf("the evidence could not be searched for waived lines: %v", err)
+		return
+	}
+	for _, dead := range collect.DeadWaivers(suite.config.Waivers, all, time.Now()) {
+		record(rundir.Record{Note: dead})
+	}
+}
+
 // problemf records trouble of the run itself.
 func problemf(format string, args ...any) {
+	record(rundir.Record{Problem: fmt.Sprintf(format, args...)})
+}
+
+// record writes a record that is of no sandbox.
+func record(r rundir.Record) {
 	recorder := suite.recorder
 	if recorder == nil {
 		var err error
@@ -226,5 +246,5 @@ func problemf(format string, args ...any) {
 		Expect(err).NotTo(HaveOccurred())
 		defer func() { Expect(recorder.Close()).To(Succeed()) }()
 	}
-	Expect(recorder.Record(rundir.Record{Problem: fmt.Sprintf(format, args...)})).To(Succeed())
+	Expect(recorder.Record(r)).To(Succeed())
 }

@@ -40,13 +40,14 @@ type targetSettings struct {
 }
 
 // Secrets are what must not leave.
-func (s targetSettings) Secrets() []string { return []string{s.APIKey, s.AdminToken} }
+func (s targetSettings) Secrets() []string { return append(logscan.Secrets(), s.APIKey, s.AdminToken) }
 
 // target is the target as one process uses it.
 type target struct {
 	settings targetSettings
 	client   *sandboxapi.Client
 	logs     []logscan.Source
+	waivers  []logscan.Waiver
 	probe    []byte
 	lifeline io.Closer
 }
@@ -161,18 +162,6 @@ func (s targetSettings) client() (*sandboxapi.Client, error) {
 	})
 }
 
-// logSources are the target's logs.
-func (s targetSettings) logSources() []logscan.Source {
-	sources := make([]logscan.Source, 0, len(s.Live.Logs))
-	for _, l := range s.Live.Logs {
-		sources = append(sources, logscan.Files{Dirs: l.Dirs, Task: l.Task, Settle: logSettle, Poll: suite.config.Intervals.Poll})
-	}
-	return sources
-}
-
-// logSettle is how long Nomad's logmon may hold bytes back: 100 ms, and some.
-const logSettle = 150 * time.Millisecond
-
 // preflight looks at everything once, before any spec: each sentence says what
 // was tried.
 func preflight(ctx context.Context, settings targetSettings) error {
@@ -189,17 +178,12 @@ func preflight(ctx context.Context, settings targetSettings) error {
 	if err := templatesExist(ctx, client); err != nil {
 		return fmt.Errorf("preflight: %w", err)
 	}
-	for _, l := range settings.Live.Logs {
-		dirs, err := filepath.Glob(l.Dirs)
-		if err != nil {
-			return fmt.Errorf("preflight: log directories %q: %w", l.Dirs, err)
-		}
-		for _, dir := range dirs {
-			if _, err := os.ReadDir(dir); err != nil {
-				return fmt.Errorf("preflight: read the orchestrator's log directory: %w; run sandproof as a user who may", err)
-			}
-		}
+	// Each source is marked once, as it is before every sandbox.
+	window, err := logscan.Open(ctx, collect.Sources(settings.Live, suite.config.Intervals))
+	if err != nil {
+		return fmt.Errorf("preflight: %w; run sandproof as a user who may read it", err)
 	}
+	window.Close()
 	return nil
 }
 
@@ -328,7 +312,11 @@ func joinTarget(ctx context.Context, settings targetSettings) (*target, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the guest probe: %w", err)
 	}
-	t := &target{settings: settings, client: client, logs: settings.logSources(), probe: probe}
+	waivers, err := collect.Waivers(suite.config.Waivers)
+	if err != nil {
+		return nil, fmt.Errorf("waivers: %w", err)
+	}
+	t := &target{waivers: waivers, settings: settings, client: client, logs: collect.Sources(settings.Live, suite.config.Intervals), probe: probe}
 	if settings.Lab != nil {
 		if t.lifeline, err = lab.Lifeline(ctx, *settings.Lab, collect.MetadataProcess, processName()); err != nil {
 			return nil, err
@@ -355,7 +343,7 @@ func (t *target) collectOptions(template config.Template, number int) collect.Op
 		Run: suite.run.Manifest.Run, Process: processName(), Version: version,
 		Target: string(suite.config.Target), StandIn: t.settings.StandIn[template.Name],
 		Template: template, Number: number, Intervals: suite.config.IntervalsFor(template),
-		Client: t.client, Logs: t.logs, Probe: t.probe,
+		Client: t.client, Logs: t.logs, Waivers: t.waivers, Probe: t.probe,
 		Experiments: suite.config.WantsExperiments(), Again: requirement.CPUAgain,
 		Alone: func(ctx context.Context) (func(), error) {
 			return suite.run.Lock(ctx, "memory", suite.config.Intervals.Poll)

@@ -25,7 +25,6 @@ import (
 	"sandproof/internal/fixtures/guestos"
 	"sandproof/internal/fixtures/lab"
 	"sandproof/internal/image"
-	"sandproof/internal/logscan"
 	"sandproof/internal/redact"
 	"sandproof/internal/requirement"
 	"sandproof/internal/sandboxapi"
@@ -244,7 +243,7 @@ func observe(ctx context.Context, c config.Config, recipe config.Recipe, probe [
 	session := collect.New(collect.Options{
 		Run: run, Process: run, Version: version, Target: string(config.TargetLab),
 		Template: config.Template{Name: template.Name}, Intervals: c.Intervals, Client: client, Probe: probe, Experiments: c.WantsExperiments(), Again: requirement.CPUAgain,
-		Logs: []logscan.Source{logscan.Files{Dirs: endpoints.LogDirs, Task: endpoints.LogTask, Settle: logSettle, Poll: c.Intervals.Poll}},
+		Logs: collect.Sources(config.Live{Logs: []config.LogGlob{{Dirs: endpoints.LogDirs, Task: endpoints.LogTask}}}, c.Intervals),
 	})
 	fmt.Fprintf(progress, "sandproof: booting %s\n", redact.Terminal(result.Image))
 	session.Open(ctx)
@@ -262,10 +261,6 @@ func observe(ctx context.Context, c config.Config, recipe config.Recipe, probe [
 	result.Evidence = session.Evidence()
 	return nil
 }
-
-// logSettle is how long the lab's log may hold bytes back, as Nomad's does:
-// 100 ms, and some.
-const logSettle = 150 * time.Millisecond
 
 // wanted are the pieces of evidence that the whole catalogue asks for.
 func wanted() []evidence.Piece {

@@ -56,9 +56,11 @@ type Config struct {
 	// Templates are the templates to judge, in the order in which they are
 	// judged: by priority, then as written.
 	Templates []Template `yaml:"templates,omitempty"`
-	Live      Live       `yaml:"live"`
-	Lab       Lab        `yaml:"lab"`
-	Intervals Intervals  `yaml:"intervals"`
+	// Waivers excuse lines of the orchestrator's log.
+	Waivers   []Waiver  `yaml:"waivers,omitempty"`
+	Live      Live      `yaml:"live"`
+	Lab       Lab       `yaml:"lab"`
+	Intervals Intervals `yaml:"intervals"`
 
 	// File is the ginkgo.yml that was read, empty for the built-in defaults.
 	File string `yaml:"-"`
@@ -89,6 +91,11 @@ type Live struct {
 	Domain     string    `yaml:"domain,omitempty"      env:"E2B_DOMAIN"`
 	SandboxURL string    `yaml:"sandbox-url,omitempty" env:"E2B_SANDBOX_URL"`
 	Logs       []LogGlob `yaml:"logs,omitempty"`
+	// Nomad and Loki are where the orchestrator's log is read where its files
+	// cannot be. Their addresses and credentials are those of their own command
+	// lines (NOMAD_ADDR, LOKI_ADDR and so on), and come from the environment only.
+	Nomad NomadLog `yaml:"nomad,omitempty"`
+	Loki  LokiLog  `yaml:"loki,omitempty"`
 	// Storage is the directory below which template builds lie, one directory
 	// a build; used for patching.
 	Storage string `yaml:"storage,omitempty"`
@@ -109,6 +116,38 @@ type LogGlob struct {
 	Dirs string `yaml:"dirs"`
 	// Task is the Nomad task: orchestrator, or start upstream.
 	Task string `yaml:"task"`
+}
+
+// NomadLog names one Nomad task, whose log is read through Nomad's API.
+type NomadLog struct {
+	// Job is the ID of the job; empty: this source is not used.
+	Job string `yaml:"job,omitempty"`
+	// Task is the Nomad task: orchestrator, or start upstream.
+	Task string `yaml:"task,omitempty"`
+}
+
+// LokiLog names a log that was shipped to Loki.
+type LokiLog struct {
+	// Query selects the stream in LogQL, such as {service="orchestrator"};
+	// empty: this source is not used.
+	Query string `yaml:"query,omitempty"`
+}
+
+// Waiver excuses a line of the log that speaks of cgroup trouble and that no
+// rule knows. What envd says of its own failures cannot be excused.
+type Waiver struct {
+	// Line is a regular expression on the line's text, without its prefixes.
+	Line string `yaml:"line"`
+	// Reason is for whoever reads the report.
+	Reason string `yaml:"reason"`
+	// Expires is the last day on which it counts, such as 2026-12-31.
+	Expires string `yaml:"expires"`
+}
+
+// End is when the waiver ends to count, in UTC.
+func (w Waiver) End() (time.Time, error) {
+	day, err := time.Parse(time.DateOnly, w.Expires)
+	return day.AddDate(0, 0, 1), err
 }
 
 // Lab is the embedded target.
@@ -179,6 +218,11 @@ type Intervals struct {
 	// LogCap the longest wait for that.
 	LogQuiet time.Duration `yaml:"log-quiet,omitempty"`
 	LogCap   time.Duration `yaml:"log-cap,omitempty"`
+	// LogSettle is how long the log's writer may hold bytes back: Nomad's logmon
+	// 100 ms. A mark is taken twice, with this pause between.
+	LogSettle time.Duration `yaml:"log-settle,omitempty"`
+	// LogDelay is how long a line may be on its way to Loki.
+	LogDelay time.Duration `yaml:"log-delay,omitempty"`
 	// Request bounds one API call other than create.
 	Request time.Duration `yaml:"request,omitempty"`
 	// Destroy bounds the destruction of one sandbox.

@@ -34,6 +34,8 @@ func defaults() Config {
 			Settle:     2 * time.Second,
 			LogQuiet:   600 * time.Millisecond,
 			LogCap:     15 * time.Second,
+			LogSettle:  150 * time.Millisecond,
+			LogDelay:   15 * time.Second,
 			Request:    80 * time.Second,
 			Destroy:    90 * time.Second,
 			Poll:       100 * time.Millisecond,
@@ -56,14 +58,14 @@ func (c *Config) IntervalsFor(t Template) Intervals {
 // intervalNames are the keys of the waits, in the order of all.
 var intervalNames = []string{
 	"sandbox-ttl", "create", "envd-ready", "command", "forwarder", "burn", "pressure", "settle",
-	"log-quiet", "log-cap", "request", "destroy", "poll",
+	"log-quiet", "log-cap", "log-settle", "log-delay", "request", "destroy", "poll",
 }
 
 // all lists the fields in a fixed order.
 func (i *Intervals) all() []*time.Duration {
 	return []*time.Duration{
 		&i.SandboxTTL, &i.Create, &i.EnvdReady, &i.Command, &i.Forwarder, &i.Burn, &i.Pressure, &i.Settle,
-		&i.LogQuiet, &i.LogCap, &i.Request, &i.Destroy, &i.Poll,
+		&i.LogQuiet, &i.LogCap, &i.LogSettle, &i.LogDelay, &i.Request, &i.Destroy, &i.Poll,
 	}
 }
 

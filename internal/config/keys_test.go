@@ -55,6 +55,10 @@ templates: [{name: one}, {name: two}]
 live: {api-url: "http://localhost:3000"}
 `
 
+func waiving(line, reason, expires string) string {
+	return "waivers: [{line: " + line + ", reason: " + reason + ", expires: \"" + expires + "\"}]\n"
+}
+
 // changes says for every key a file in which it differs from one without.
 var changes = map[string]struct{ without, with string }{
 	"target":                         {baseline, strings.Replace(baseline, "target: live", "target: lab", 1)},
@@ -70,6 +74,12 @@ var changes = map[string]struct{ without, with string }{
 	"live.sandbox-url":               {baseline, inLive("sandbox-url: \"http://localhost:3002\"")},
 	"live.logs.*.dirs":               {inLive("logs: [{dirs: /a, task: x}]"), inLive("logs: [{dirs: /b, task: x}]")},
 	"live.logs.*.task":               {inLive("logs: [{dirs: /a, task: x}]"), inLive("logs: [{dirs: /a, task: y}]")},
+	"live.nomad.job":                 {inLive("nomad: {job: a, task: x}"), inLive("nomad: {job: b, task: x}")},
+	"live.nomad.task":                {inLive("nomad: {job: a, task: x}"), inLive("nomad: {job: a, task: y}")},
+	"live.loki.query":                {baseline, inLive("loki: {query: '{service=\"orchestrator\"}'}")},
+	"waivers.*.line":                 {waiving("a", "b", "2026-12-31"), waiving("x", "b", "2026-12-31")},
+	"waivers.*.reason":               {waiving("a", "b", "2026-12-31"), waiving("a", "x", "2026-12-31")},
+	"waivers.*.expires":              {waiving("a", "b", "2026-12-31"), waiving("a", "b", "2027-12-31")},
 	"live.storage":                   {baseline, inLive("storage: /builds")},
 	"live.caches":                    {baseline, inLive("caches: [/cache]")},
 	"lab.templates":                  {"", "lab: {templates: [base-unpatched]}\n"},
@@ -95,6 +105,8 @@ var changes = map[string]struct{ without, with string }{
 	"intervals.settle":               {"", "intervals: {settle: 77s}\n"},
 	"intervals.log-quiet":            {"", "intervals: {log-quiet: 7s}\n"},
 	"intervals.log-cap":              {"", "intervals: {log-cap: 77s}\n"},
+	"intervals.log-settle":           {"", "intervals: {log-settle: 77ms}\n"},
+	"intervals.log-delay":            {"", "intervals: {log-delay: 77s}\n"},
 	"intervals.request":              {"", "intervals: {request: 77s}\n"},
 	"intervals.destroy":              {"", "intervals: {destroy: 77s}\n"},
 	"intervals.poll":                 {"", "intervals: {poll: 77ms}\n"},

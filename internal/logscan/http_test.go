@@ -151,7 +151,8 @@ func TestLoki(t *testing.T) {
 				}})
 			}))
 			t.Cleanup(server.Close)
-			log := remote(t, Loki{Address: server.URL, Query: `{service="orchestrator"}`, Timeout: 10 * time.Second}, func() {})
+			t.Setenv("LOKI_ADDR", server.URL)
+			log := remote(t, Loki{Query: `{service="orchestrator"}`, Timeout: 10 * time.Second}, func() {})
 			if got := reading(log); got != test.want || log.OwnRecords != test.own {
 				t.Errorf("read as %s with %d own records, want %s with %d; holes %q", got, log.OwnRecords, test.want, test.own, log.Holes)
 			}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,11 +23,11 @@ import (
 // it: e2b-dev/infra ships envd's own records there and not the guest's console
 // (54693ff35, vector's configuration), so that it can be silent about a broken
 // guest.
+//
+// Address and credentials are those of the LOKI_ variables, as for logcli,
+// Loki's own command line: LOKI_ADDR, LOKI_USERNAME, LOKI_PASSWORD,
+// LOKI_BEARER_TOKEN and LOKI_ORG_ID.
 type Loki struct {
-	// Address, such as http://127.0.0.1:3100. User, Password, Bearer and Tenant
-	// are what Loki's command line takes from LOKI_USERNAME, LOKI_PASSWORD,
-	// LOKI_BEARER_TOKEN and LOKI_ORG_ID.
-	Address, User, Password, Bearer, Tenant string
 	// Query selects the stream, such as {service="orchestrator"}.
 	Query string
 	// Delay is how long a line may be on its way; the end mark waits for it.
@@ -34,6 +35,15 @@ type Loki struct {
 	// Timeout bounds one request.
 	Timeout time.Duration
 }
+
+// Secrets are the credentials of log sources that the environment holds, which
+// must not come out.
+func Secrets() []string {
+	return []string{os.Getenv("NOMAD_TOKEN"), os.Getenv("LOKI_PASSWORD"), os.Getenv("LOKI_BEARER_TOKEN")}
+}
+
+// lokiAddress is where logcli looks where nothing else is said.
+const lokiAddress = "http://localhost:3100"
 
 // lokiSkew is by how much the clock that stamps lines may be wrong. A window cut
 // too short by it would lose the first lines of a boot and keep the last, which
@@ -45,20 +55,21 @@ const lokiSkew = 2 * time.Minute
 const lokiPage = 5000
 
 // Name implements Source.
-func (l Loki) Name() string { return fmt.Sprintf("Loki at %s, %s", l.Address, l.Query) }
+func (l Loki) Name() string { return "Loki, " + l.Query }
 
 // Open implements Source.
 func (l Loki) Open(ctx context.Context) (Stretch, error) {
 	header := http.Header{}
+	bearer, user := os.Getenv("LOKI_BEARER_TOKEN"), os.Getenv("LOKI_USERNAME")
 	switch {
-	case l.Bearer != "":
-		header.Set("Authorization", "Bearer "+l.Bearer)
-	case l.User != "":
+	case bearer != "":
+		header.Set("Authorization", "Bearer "+bearer)
+	case user != "":
 		request := http.Request{Header: header}
-		request.SetBasicAuth(l.User, l.Password)
+		request.SetBasicAuth(user, os.Getenv("LOKI_PASSWORD"))
 	}
-	if l.Tenant != "" {
-		header.Set("X-Scope-OrgID", l.Tenant)
+	if tenant := os.Getenv("LOKI_ORG_ID"); tenant != "" {
+		header.Set("X-Scope-OrgID", tenant)
 	}
 	now := time.Now()
 	s := &lokiStretch{source: l, server: newEndpoint(l.Timeout, header), from: now.Add(-lokiSkew)}
@@ -88,7 +99,7 @@ func (s *lokiStretch) page(ctx context.Context, start, end time.Time, limit int)
 	fail := func(err error) ([]entry, error) {
 		return nil, fmt.Errorf("query %s: %w", s.source.Name(), err)
 	}
-	body, err := s.server.get(ctx, strings.TrimSuffix(s.source.Address, "/")+"/loki/api/v1/query_range?"+url.Values{
+	body, err := s.server.get(ctx, strings.TrimSuffix(cmp.Or(os.Getenv("LOKI_ADDR"), lokiAddress), "/")+"/loki/api/v1/query_range?"+url.Values{
 		"query": {s.source.Query}, "limit": {strconv.Itoa(limit)}, "direction": {"forward"},
 		"start": {strconv.FormatInt(start.UnixNano(), 10)}, "end": {strconv.FormatInt(end.UnixNano(), 10)},
 	}.Encode())
