@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
+# The configuration; default: ginkgo.yml.
+CONFIG ?=
 # What to judge: names of ginkgo.yml or of the deployment, comma-separated.
 TEMPLATES ?=
 # Where sandboxes come from: auto, live or lab.
@@ -18,14 +20,14 @@ FUZZTIME ?= 10s
 # Which faults to boot: all, or beginnings of their names, comma-separated.
 FAULTS ?= all
 
-export TEMPLATES TARGET ENVD RUN
+export CONFIG TEMPLATES TARGET ENVD RUN
 
 .PHONY: help
 help: ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: e2e
-e2e: ## Judge the templates: run the suites, show the verdicts, exit with the gate's code (TEMPLATES=, TARGET=, ENVD=, RUN=).
+e2e: ## Judge the templates: run the suites, show the verdicts, exit with the gate's code (CONFIG=, TEMPLATES=, TARGET=, ENVD=, RUN=).
 	@scripts/e2e.sh $(GINKGO_FLAGS)
 
 .PHONY: lab-deps
@@ -40,6 +42,7 @@ test-deps:
 test: test-deps ## Run unit, contract and lab integration tests with the race detector.
 	@scripts/sdk-deps.sh >/dev/null
 	go test -race -timeout 30m ./internal/... ./cmd/...
+	GOEXPERIMENT=simd go test ./internal/logscan/search ./internal/logscan/history
 
 .PHONY: test-short
 test-short: test-deps ## Run the tests that need no guest.

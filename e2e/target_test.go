@@ -88,7 +88,7 @@ func startLab(ctx context.Context, settings *targetSettings) error {
 	}
 	labProcess, err = lab.Start(ctx, self, nil, []string{labEnv + "=1"}, lab.Spec{
 		Templates: specs, CacheDir: suite.config.Lab.Cache, LogDir: filepath.Join(suite.run.Artifacts(), "lab"),
-		MaxGuests: suite.config.Lab.MaxGuests,
+		MaxGuests: suite.config.Lab.MaxGuests, JSONLog: suite.config.Lab.LogFormat == config.LogJSON,
 	}, os.Stderr)
 	if err != nil {
 		return err

@@ -3,13 +3,14 @@
 # the gate's code: 0 isolated, 1 not isolated, 2 unproven, 3 infrastructure or
 # harness. (make turns every failing code into its own 2.)
 #
-# Settings come from the environment: TEMPLATES, TARGET, ENVD, RUN. Arguments
+# Settings come from the environment: CONFIG, TEMPLATES, TARGET, ENVD, RUN. Arguments
 # go to ginkgo: scripts/e2e.sh --label-filter='stage:value'
 set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 3
 
 run=${RUN:-$(date -u +%Y%m%dT%H%M%SZ)-$$}
 suite=("-e2e.run=$run")
+[ -n "${CONFIG:-}" ] && suite+=("-e2e.config=$CONFIG")
 [ -n "${TARGET:-}" ] && suite+=("-e2e.target=$TARGET")
 [ -n "${TEMPLATES:-}" ] && suite+=("-e2e.templates=$TEMPLATES")
 [ -n "${ENVD:-}" ] && suite+=("-e2e.envd=$ENVD")

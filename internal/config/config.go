@@ -162,9 +162,18 @@ type Lab struct {
 	Envd string `yaml:"-"`
 	// MaxGuests is how many guests may run side by side.
 	MaxGuests int `yaml:"max-guests,omitempty"`
+	// LogFormat is how the lab's orchestrator writes its log: console or json.
+	LogFormat string `yaml:"log-format,omitempty"`
 	// Recipes are the lab's templates by name.
 	Recipes map[string]Recipe `yaml:"recipes"`
 }
+
+// The encodings of the orchestrator's log (e2b-dev/infra
+// packages/shared/pkg/logger): zap's console encoding, and JSON.
+const (
+	LogConsole = "console"
+	LogJSON    = "json"
+)
 
 // Recipe says how the lab makes one template.
 type Recipe struct {

@@ -18,6 +18,7 @@ func defaults() Config {
 		Lab: Lab{
 			Templates: []string{"base"},
 			MaxGuests: 4,
+			LogFormat: LogConsole,
 			Recipes: map[string]Recipe{
 				"base":           {Flavour: "busybox", Init: "delegated", Envd: StandIn + "0.6.13"},
 				"base-unpatched": {Flavour: "busybox", Init: "unpatched", Envd: StandIn + "0.6.13"},

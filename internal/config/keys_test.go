@@ -85,6 +85,7 @@ var changes = map[string]struct{ without, with string }{
 	"lab.templates":                  {"", "lab: {templates: [base-unpatched]}\n"},
 	"lab.cache":                      {"", "lab: {cache: /cache}\n"},
 	"lab.max-guests":                 {"", "lab: {max-guests: 2}\n"},
+	"lab.log-format":                 {"", "lab: {log-format: json}\n"},
 	"lab.recipes.*.rootfs":           {"", inLab("rootfs: /rootfs.ext4")},
 	"lab.recipes.*.flavour":          {inLab("rootfs: /rootfs.ext4"), inLab("flavour: busybox, init: delegated, envd: /envd")},
 	"lab.recipes.*.init":             {inLab("flavour: busybox, init: delegated, envd: /envd"), inLab("flavour: busybox, init: /init, envd: /envd")},

@@ -437,6 +437,9 @@ func (c *Config) checkExperiments(p *problems, of string, i Intervals) {
 }
 
 func (c *Config) checkLab(p *problems) {
+	if !slices.Contains([]string{LogConsole, LogJSON}, c.Lab.LogFormat) {
+		p.addf("lab.log-format %q: want console or json", c.Lab.LogFormat)
+	}
 	if c.Lab.MaxGuests < 1 {
 		p.addf("lab.max-guests %d: want 1 or more", c.Lab.MaxGuests)
 	}
