@@ -79,6 +79,9 @@ type held struct {
 	seen   int64 // how far Came has looked
 	end    int64 // the end mark
 	fed    int64 // behind the last line feed that was looked for
+	// last are the bytes before size, as they were at the last look.
+	last   []byte
+	size   int64
 	follow *follower
 }
 
@@ -325,7 +328,8 @@ func (s *fileStretch) hold(ctx context.Context, f logFile, late, live bool) erro
 			return errors.Join(fmt.Errorf("read the log %s: %w", f.path, err), file.Close())
 		}
 	}
-	h.seen, h.fed = h.from, h.from
+	h.seen, h.fed, h.size = h.from, h.from, h.from
+	s.steady(h)
 	s.files[f.path] = h
 	if endless, err := h.endless(); live && !endless && err == nil {
 		h.follow = file.follow(h.from)
@@ -419,6 +423,7 @@ func (s *fileStretch) discover(ctx context.Context) {
 		}
 		if h, known := s.files[f.path]; known {
 			s.sameFile(h)
+			s.steady(h)
 			s.curb(h)
 			continue
 		}
@@ -438,6 +443,29 @@ func (s *fileStretch) sameFile(h *held) {
 		s.troublef("look at %s: %v", h.path, err)
 	case other:
 		s.troublef("%s was replaced by another file of its name", h.path)
+	}
+}
+
+// witness is by how many bytes at its end a file is known to be what it was.
+const witness = 64
+
+// steady notes when a file lost what it had, and also where it has grown again
+// since. Behind Nomad's API a file is known by its beginning (replaced).
+func (s *fileStretch) steady(h *held) {
+	if _, onDisk := h.file.(diskFile); !onDisk {
+		return
+	}
+	size, err := h.file.size()
+	if err != nil {
+		return // whoever reads the file tells
+	}
+	now := make([]byte, len(h.last))
+	if _, err := h.file.ReadAt(now, h.size-int64(len(now))); size < h.size || err != nil || !bytes.Equal(now, h.last) {
+		s.troublef("%s was cut or written anew below byte %d", h.path, h.size)
+	}
+	h.size, h.last = size, make([]byte, min(size, witness))
+	if _, err := h.file.ReadAt(h.last, size-int64(len(h.last))); err != nil {
+		h.last = nil
 	}
 }
 
@@ -530,6 +558,7 @@ func (s *fileStretch) Seal(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, h := range s.files {
+		s.steady(h)
 		h.end = max(h.from, s.size(h))
 	}
 	s.collected()
