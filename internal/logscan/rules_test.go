@@ -3,6 +3,7 @@ package logscan
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -355,6 +356,22 @@ func TestTruncated(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// TestDocumented: every rule stands in docs/logs.md with its words.
+func TestDocumented(t *testing.T) {
+	data, err := os.ReadFile("../../docs/logs.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range append(slices.Clone(rules), fragmentRule, oversizeRule) {
+		if rule.Class != evidence.FindingFailure && rule.Class != evidence.FindingUnknown {
+			continue
+		}
+		if row := fmt.Sprintf("| `%s` | %s |", rule.ID, rule.Meaning); !strings.Contains(string(data), row) {
+			t.Errorf("docs/logs.md has no row %s", row)
 		}
 	}
 }

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sandproof/internal/logscan/history"
+)
+
+// TestLogsScan: what the command prints, and its exit codes.
+func TestLogsScan(t *testing.T) {
+	line := func(message string) string {
+		return fmt.Sprintf("2026-01-20T10:00:01.250Z  INFO  %s\r  {\"sandbox.id\": \"i1\", \"template.id\": \"tpl\"}\n", message)
+	}
+	boot := line("=== Starting envd ===")
+	for _, test := range []struct {
+		name, text string
+		args       []string
+		code       int
+		says       []string
+	}{
+		{"clean", boot, nil, 0, []string{"clean: no failure from 2026-01-20 10:00:01Z"}},
+		{"a failure", boot + line("falling back to no-op cgroup manager"), nil, 1, []string{"CG003", "tpl", "i1", "nothing is limited", "failures: envd said 1 times"}},
+		{"control characters", boot + line("cgroup failed \x1b]0;evil\x07\u202e"), nil, 2, []string{"unproven"}},
+		{"no boot", line("hello"), nil, 2, []string{"no line of any guest's boot"}},
+		{"purged", boot, []string{"--since", "2026-01-20T09:00:00Z"}, 2, []string{"purged or never written"}},
+		{"a wrong time", boot, []string{"--since", "yesterday"}, 3, []string{`--since "yesterday": want how long ago`}},
+		{"both ways", boot, []string{"--since", "1h", "--follow"}, 3, []string{"give one of them"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "orchestrator.stdout.0")
+			if err := os.WriteFile(path, []byte(test.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, code := runRoot(t, append([]string{"logs", "scan", path}, test.args...)...)
+			if code != test.code {
+				t.Errorf("exit code %d, want %d:\n%s", code, test.code, out)
+			}
+			for _, want := range test.says {
+				if !strings.Contains(out, want) {
+					t.Errorf("%q is not said:\n%s", want, out)
+				}
+			}
+			if strings.ContainsAny(out, "\x1b\x07\u202e") {
+				t.Errorf("control characters come out: %q", out)
+			}
+			if code == 3 {
+				return
+			}
+			out, again := runRoot(t, append([]string{"logs", "scan", "--json", path}, test.args...)...)
+			var r history.Report
+			if err := json.Unmarshal([]byte(out), &r); err != nil || again != code || r.Schema != history.Schema {
+				t.Errorf("as JSON: %v, exit code %d, %+v", err, again, r)
+			}
+		})
+	}
+}
+
+// runRoot runs the program in this process.
+func runRoot(t *testing.T, args ...string) (out string, code int) {
+	t.Helper()
+	var output bytes.Buffer
+	cmd := root()
+	cmd.SetArgs(args)
+	cmd.SetOut(&output)
+	cmd.SetErr(&output)
+	err := cmd.ExecuteContext(t.Context())
+	if exit, ok := errors.AsType[exitError](err); ok {
+		return output.String(), int(exit)
+	}
+	if err != nil {
+		return output.String() + err.Error(), 3
+	}
+	return output.String(), 0
+}
