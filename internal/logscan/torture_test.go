@@ -152,7 +152,7 @@ func torture(t *testing.T, seed uint64) bool {
 	n := newNode(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	source := n.source()
-	source.Settle, source.Poll = 10*time.Millisecond, time.Duration(1+random.IntN(5))*time.Millisecond
+	source.Settle, source.Poll = 10*time.Millisecond, time.Duration(4+random.IntN(5))*time.Millisecond
 	l := &logmon{
 		node: n, random: random, limit: 256<<10 + random.IntN(4<<20), keep: 3 + random.IntN(8),
 		life: missedLooks*source.Poll + source.Settle,
