@@ -331,7 +331,10 @@ func (s *fileStretch) hold(ctx context.Context, f logFile, late, live bool) erro
 	h.seen, h.fed, h.size = h.from, h.from, h.from
 	s.steady(h)
 	s.files[f.path] = h
-	if endless, err := h.endless(); live && !endless && err == nil {
+	if !live {
+		return nil
+	}
+	if endless, err := h.endless(); !endless && err == nil {
 		h.follow = file.follow(h.from)
 	}
 	return nil

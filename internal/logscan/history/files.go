@@ -50,7 +50,8 @@ func find(ctx context.Context, paths []string) (files []logFile, troubles []stri
 			switch {
 			case ctx.Err() != nil:
 				return ctx.Err()
-			case errors.Is(err, fs.ErrNotExist) && !named: // collected just now
+			case errors.Is(err, fs.ErrNotExist):
+				troubles = append(troubles, path+" was removed while it was listed, and what it held was not read")
 			case err != nil:
 				troubles = append(troubles, fmt.Sprintf("list %s: %v; sandproof must be able to read it", path, err))
 			case entry.IsDir(), seen[path], !named && !isLog(entry.Name()):

@@ -2,7 +2,4 @@
 
 package search
 
-// Implementation says which search was built in.
-const Implementation = "portable"
-
 func find(text []byte, from int) int { return portable(text, from) }

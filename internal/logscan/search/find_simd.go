@@ -7,9 +7,6 @@ import (
 	"simd/archsimd"
 )
 
-// Implementation says which search was built in.
-const Implementation = "simd"
-
 // vector is how many bytes are compared at once.
 const vector = 32
 

@@ -92,7 +92,7 @@ func (s *Scanner) take(got int) {
 	if s.n > MaxLine {
 		surplus := s.buf[MaxLine:s.n]
 		s.n, s.long = MaxLine, true
-		s.found = Holds(s.buf[:MaxLine])
+		s.found = holds(s.buf[:MaxLine])
 		s.tail = append(s.tail[:0], s.buf[MaxLine-overlap:MaxLine]...)
 		s.grow(surplus)
 	}
@@ -126,13 +126,13 @@ func (s *Scanner) grow(more []byte) {
 		return
 	}
 	s.tail = append(s.tail, more...)
-	s.found = Holds(s.tail)
+	s.found = holds(s.tail)
 	s.tail = append(s.tail[:0], s.tail[max(0, len(s.tail)-overlap):]...)
 }
 
 // close ends the open line.
 func (s *Scanner) close(partial bool) {
-	if s.n > 0 && (s.found || !s.long && Holds(s.buf[:s.n])) {
+	if s.n > 0 && (s.found || !s.long && holds(s.buf[:s.n])) {
 		s.emit(Line{Data: s.buf[:s.n], Offset: s.offset, Cut: s.long, Partial: partial})
 	}
 	s.n, s.long, s.found = 0, false, false

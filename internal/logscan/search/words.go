@@ -15,8 +15,8 @@ const (
 	fallingBack = "falling back"
 )
 
-// Holds tells whether a text holds one of the words.
-func Holds(text []byte) bool { return find(text, 0) < len(text) }
+// holds tells whether a text holds one of the words.
+func holds(text []byte) bool { return find(text, 0) < len(text) }
 
 // isWord tells whether one of the words stands around a "g". Both have one, and
 // an "r" after it or a "b" two after it is rare in any log, so one look finds
