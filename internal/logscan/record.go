@@ -3,10 +3,12 @@ package logscan
 import (
 	"bytes"
 	"encoding/json"
-	"regexp"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
 )
 
 // Record is one line of a log, decoded.
@@ -27,13 +29,6 @@ type Record struct {
 	Structured bool
 }
 
-// The shapes of a record's beginning (logger of e2b-dev/infra,
-// packages/shared/pkg/logger: zap's console encoding, or JSON).
-var (
-	consoleTime = regexp.MustCompile(`^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^ ]*)  `)
-	level       = regexp.MustCompile(`^[A-Za-z]{4,6}  `)
-)
-
 // zapTime is the layout of the console encoding's time.
 const zapTime = "2006-01-02T15:04:05.000Z0700"
 
@@ -44,18 +39,51 @@ func beginsRecord(line []byte) bool {
 }
 
 // beginsConsole tells whether a line begins as the console encoding does: with
-// a date, which is looked at without a regular expression, since every line is.
-func beginsConsole(line []byte) bool {
-	const date = "0000-00-00T"
-	if len(line) < len(date) {
+// a date (logger of e2b-dev/infra, packages/shared/pkg/logger). Every line of a
+// log is looked at, so nothing here is a regular expression.
+func beginsConsole(line []byte) bool { return startsLike(line, "0000-00-00T") }
+
+// startsLike tells whether a text begins like a pattern, in which "0" stands for
+// any digit.
+func startsLike[T string | []byte](text T, pattern string) bool {
+	if len(text) < len(pattern) {
 		return false
 	}
-	for i := range date {
-		if b := line[i]; date[i] == '0' && (b < '0' || b > '9') || date[i] != '0' && b != date[i] {
+	for i := range len(pattern) {
+		if b := text[i]; pattern[i] == '0' && !isDigit(b) || pattern[i] != '0' && b != pattern[i] {
 			return false
 		}
 	}
 	return true
+}
+
+func isDigit(b byte) bool { return '0' <= b && b <= '9' }
+
+func isLetter(b byte) bool { return 'a' <= b|0x20 && b|0x20 <= 'z' }
+
+// cutStamp takes the time off a console record: it ends at two blanks.
+func cutStamp(text string) (stamp, rest string, ok bool) {
+	if !startsLike(text, "0000-00-00T00:00:00") {
+		return "", text, false
+	}
+	stamp, rest, ok = strings.Cut(text, " ")
+	if !ok || !strings.HasPrefix(rest, " ") {
+		return "", text, false
+	}
+	return stamp, rest[1:], true
+}
+
+// withoutLevel takes the level off a console record: four to six letters and two
+// blanks.
+func withoutLevel(text string) string {
+	n := 0
+	for n < len(text) && isLetter(text[n]) {
+		n++
+	}
+	if n < len("INFO") || n > len("DPANIC") || !strings.HasPrefix(text[n:], "  ") {
+		return text
+	}
+	return text[n+2:]
 }
 
 // endsInFields tells whether a line may end in a record's fields.
@@ -99,51 +127,137 @@ func TimeOf(line []byte) time.Time {
 // say sets what a record says.
 func (r *Record) say(message string) {
 	r.Message = withoutPrefixes(normalise(message))
-	if strings.HasPrefix(r.Message, `{"`) {
-		var object map[string]any
-		r.Structured = json.Unmarshal([]byte(r.Message), &object) == nil
-	}
-	if match := sandboxText.FindStringSubmatch(r.Message); r.SandboxID == "" && match != nil {
-		r.SandboxID, r.ByText = match[1], true
+	r.Structured = strings.HasPrefix(r.Message, `{"`) && gjson.Valid(r.Message)
+	if id := sandboxInText(r.Message); r.SandboxID == "" && id != "" {
+		r.SandboxID, r.ByText = id, true
 	}
 }
 
-// sandboxText is how the orchestrator names a sandbox in lines that it prints
-// without fields (e2b-dev/infra packages/orchestrator, trace events printed
-// where OTEL_TRACING_PRINT is on).
-var sandboxText = regexp.MustCompile(`^-> \[sandbox ([0-9A-Za-z-]{1,64})\]`)
+// sandboxInText returns the sandbox that a text names as the orchestrator does
+// in lines that it prints without fields (e2b-dev/infra packages/orchestrator,
+// trace events printed where OTEL_TRACING_PRINT is on); empty where it names
+// none.
+func sandboxInText(text string) string {
+	const longest = 64
+	text, ok := strings.CutPrefix(text, "-> [sandbox ")
+	if !ok {
+		return ""
+	}
+	id, _, ok := strings.Cut(text, "]")
+	if !ok || len(id) > longest {
+		return ""
+	}
+	for i := range len(id) {
+		if b := id[i]; !isDigit(b) && !isLetter(b) && b != '-' {
+			return ""
+		}
+	}
+	return id
+}
 
 // decode takes a line apart; the message is as it stood there.
 func decode(line []byte) (r Record, message string) {
 	text := strings.TrimRight(string(line), "\r")
 	plain := strings.TrimSpace(stripEscapes(text))
-	switch {
-	case strings.HasPrefix(plain, "{"):
-		var object map[string]any
-		if json.Unmarshal([]byte(plain), &object) != nil {
+	if strings.HasPrefix(plain, "{") {
+		known, ok := decodeObject(plain)
+		if !ok {
 			return r, plain
 		}
-		r = named(object)
-		r.Time = timeOf(object)
-		return r, textOf(object, "message", "msg")
-	case consoleTime.MatchString(plain):
-		stamp := consoleTime.FindStringSubmatch(plain)[1]
-		// The fields come off before the escape sequences do: one that a guest
-		// left unfinished at the end of its line would swallow their beginning,
-		// and with it whose line this is.
-		body, fields := splitFields(strings.TrimSpace(text))
-		r = named(fields)
-		r.Time, _ = time.Parse(zapTime, stamp)
-		rest := strings.TrimPrefix(stripEscapes(body)+"  ", stamp+"  ")
-		return r, rest[len(level.FindString(rest)):]
-	default:
+		r = known.record()
+		r.Time = known.time()
+		return r, known.first("message", "msg")
+	}
+	stamp, _, ok := cutStamp(plain)
+	if !ok {
 		return r, plain
 	}
+	// The fields come off before the escape sequences do: one that a guest
+	// left unfinished at the end of its line would swallow their beginning,
+	// and with it whose line this is.
+	body, known := splitFields(strings.TrimSpace(text))
+	r = known.record()
+	r.Time, _ = time.Parse(zapTime, stamp)
+	return r, withoutLevel(strings.TrimPrefix(stripEscapes(body)+"  ", stamp+"  "))
 }
 
-// named makes a record of what fields name.
-func named(fields map[string]any) Record {
-	return Record{SandboxID: textOf(fields, sandboxFields...), TemplateID: textOf(fields, "template.id", "envID")}
+// object holds the strings of a record's object whose names are of use here.
+type object map[string]string
+
+// usedFields are those names: of the sandbox, surest first, of its template, of
+// the message and of the time.
+var usedFields = func() map[string]bool {
+	used := map[string]bool{}
+	for _, names := range [][]string{sandboxFields, templateFields, {"message", "msg"}, timeFields} {
+		for _, name := range names {
+			used[name] = true
+		}
+	}
+	return used
+}()
+
+// The names under which records carry the sandbox, surest first, the
+// sandbox's template, and the time.
+var (
+	sandboxFields  = []string{"sandbox.id", "sandbox_id", "instanceID", "sandboxID"}
+	templateFields = []string{"template.id", "envID"}
+	timeFields     = []string{"timestamp", "ts", "time"}
+)
+
+// decodeObject reads a JSON object; false where the text is none.
+func decodeObject(text string) (object, bool) {
+	if !gjson.Valid(text) {
+		return nil, false
+	}
+	known := object{}
+	gjson.Parse(text).ForEach(func(key, value gjson.Result) bool {
+		if name := unquoted(key); usedFields[name] {
+			// The last of a name counts, as in encoding/json.
+			delete(known, name)
+			if value.Type == gjson.String {
+				known[name] = unquoted(value)
+			}
+		}
+		return true
+	})
+	return known, true
+}
+
+// unquoted is a JSON string's value, as encoding/json reads it.
+func unquoted(value gjson.Result) string {
+	if !strings.Contains(value.Raw, `\`) && utf8.ValidString(value.Raw) {
+		return value.Str
+	}
+	var text string
+	if json.Unmarshal([]byte(value.Raw), &text) != nil {
+		return value.Str
+	}
+	return text
+}
+
+// first is the first of some fields that is there and not empty.
+func (o object) first(names ...string) string {
+	for _, name := range names {
+		if text := o[name]; text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// record is a record of what fields name.
+func (o object) record() Record {
+	return Record{SandboxID: o.first(sandboxFields...), TemplateID: o.first(templateFields...)}
+}
+
+func (o object) time() time.Time {
+	text := o.first(timeFields...)
+	for _, layout := range []string{time.RFC3339Nano, zapTime} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t
+		}
+	}
+	return time.Time{}
 }
 
 // maxTries bounds how often the beginning of a record's fields is guessed:
@@ -153,58 +267,86 @@ const maxTries = 16
 
 // splitFields cuts the trailing object of fields off a console record: the
 // last two blanks and brace from which the rest is one object.
-func splitFields(text string) (message string, fields map[string]any) {
+func splitFields(text string) (message string, known object) {
 	end := len(text)
 	for range maxTries {
 		at := strings.LastIndex(text[:end], "  {")
 		if at < 0 {
 			break
 		}
-		var object map[string]any
-		if json.Unmarshal([]byte(text[at+2:]), &object) == nil {
-			return text[:at], object
+		if known, ok := decodeObject(text[at+2:]); ok {
+			return text[:at], known
 		}
 		end = at
 	}
 	return text, nil
 }
 
-// sandboxFields are the names under which records carry the sandbox, surest
-// first.
-var sandboxFields = []string{"sandbox.id", "sandbox_id", "instanceID", "sandboxID"}
-
-func textOf(object map[string]any, names ...string) string {
-	for _, name := range names {
-		if text, ok := object[name].(string); ok && text != "" {
-			return text
-		}
-	}
-	return ""
-}
-
-func timeOf(object map[string]any) time.Time {
-	text := textOf(object, "timestamp", "ts", "time")
-	for _, layout := range []string{time.RFC3339Nano, zapTime} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t
-		}
-	}
-	return time.Time{}
-}
-
-// escapes are terminal control sequences: CSI, OSC, and the short ones.
-var escapes = regexp.MustCompile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|\x1b[@-Z\\\\-_]")
-
+// stripEscapes takes terminal control sequences out of a text: CSI, OSC, and the
+// short ones.
 func stripEscapes(text string) string {
-	if !strings.ContainsRune(text, 0x1b) {
+	at := strings.IndexByte(text, 0x1b)
+	if at < 0 {
 		return text
 	}
-	return escapes.ReplaceAllString(text, "")
+	var b strings.Builder
+	for at >= 0 {
+		b.WriteString(text[:at])
+		n := escapeLen(text[at:])
+		if n == 0 {
+			b.WriteByte(0x1b) // it begins no sequence, and is a control character
+			n = 1
+		}
+		text = text[at+n:]
+		at = strings.IndexByte(text, 0x1b)
+	}
+	b.WriteString(text)
+	return b.String()
+}
+
+// escapeLen is how long the control sequence is that a text begins with, 0
+// where it begins none (ECMA-48, 5.3 and 5.4; xterm's OSC ends in BEL or ST).
+func escapeLen(text string) int {
+	const introducer = 2
+	if len(text) < introducer {
+		return 0
+	}
+	switch text[1] {
+	case '[':
+		n := introducer
+		for n < len(text) && '0' <= text[n] && text[n] <= '?' {
+			n++
+		}
+		for n < len(text) && ' ' <= text[n] && text[n] <= '/' {
+			n++
+		}
+		if n < len(text) && '@' <= text[n] && text[n] <= '~' {
+			return n + 1
+		}
+		return 0
+	case ']':
+		end := strings.IndexAny(text[introducer:], "\x07\x1b")
+		switch rest := text[introducer+max(end, 0):]; {
+		case end < 0:
+		case rest[0] == 0x07:
+			return introducer + end + 1
+		case strings.HasPrefix(rest, "\x1b\\"):
+			return introducer + end + 2
+		}
+		return introducer
+	}
+	if '@' <= text[1] && text[1] <= '_' {
+		return introducer
+	}
+	return 0
 }
 
 // normalise makes control characters blanks and runs of blanks single. A
 // carriage return hides text from terminals only, so it is a blank too.
 func normalise(text string) string {
+	if isNormal(text) {
+		return text
+	}
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
@@ -214,19 +356,67 @@ func normalise(text string) string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
-// The prefixes of a line that came through the kernel's log, and of one that
-// came through syslog.
-var (
-	kernelPrefix = regexp.MustCompile(`^\[ ?\d+\.\d+\] `)
-	syslogPrefix = regexp.MustCompile(`^[A-Za-z0-9_./-]+\[\d+\]: `)
-)
+// isNormal tells whether a text is ASCII and as normalise would leave it.
+func isNormal(text string) bool {
+	before := byte(' ')
+	for i := range len(text) {
+		b := text[i]
+		if b < ' ' || b >= 0x7f || b == ' ' && before == ' ' {
+			return false
+		}
+		before = b
+	}
+	return before != ' ' || text == ""
+}
 
-// withoutPrefixes leaves the text as the program printed it. Only systemd's
-// name stays: what it says of cgroups is not of envd's.
+// withoutPrefixes leaves the text as the program printed it: without the prefix
+// of a line that came through the kernel's log, and of one that came through
+// syslog. Only systemd's name stays: what it says of cgroups is not of envd's.
 func withoutPrefixes(text string) string {
-	text = text[len(kernelPrefix.FindString(text)):]
+	text = withoutKernelPrefix(text)
 	if strings.HasPrefix(text, "systemd[") {
 		return text
 	}
-	return text[len(syslogPrefix.FindString(text)):]
+	return withoutSyslogPrefix(text)
+}
+
+// withoutKernelPrefix takes "[ 1.234567] " off a text.
+func withoutKernelPrefix(text string) string {
+	rest, ok := strings.CutPrefix(text, "[")
+	if !ok {
+		return text
+	}
+	seconds, rest, ok := strings.Cut(strings.TrimPrefix(rest, " "), ".")
+	if !ok || !isNumber(seconds) {
+		return text
+	}
+	fraction, rest, ok := strings.Cut(rest, "] ")
+	if !ok || !isNumber(fraction) {
+		return text
+	}
+	return rest
+}
+
+// withoutSyslogPrefix takes "name[123]: " off a text.
+func withoutSyslogPrefix(text string) string {
+	name, rest, ok := strings.Cut(text, "[")
+	if !ok || name == "" || strings.ContainsFunc(name, func(r rune) bool {
+		return r >= utf8.RuneSelf || !isDigit(byte(r)) && !isLetter(byte(r)) && !strings.ContainsRune("_./-", r)
+	}) {
+		return text
+	}
+	pid, rest, ok := strings.Cut(rest, "]: ")
+	if !ok || !isNumber(pid) {
+		return text
+	}
+	return rest
+}
+
+func isNumber(text string) bool {
+	for i := range len(text) {
+		if !isDigit(text[i]) {
+			return false
+		}
+	}
+	return text != ""
 }

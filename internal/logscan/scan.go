@@ -77,7 +77,7 @@ func (s *scan) line(a *assembly, l line) {
 		a.open, a.size = append(a.open, l), a.size+len(l.data)
 		if !begins && endsInFields(l.data) {
 			if _, fields := splitFields(string(trimEnd(l.data))); fields != nil {
-				s.release(a, named(fields))
+				s.release(a, fields.record())
 			}
 		}
 		if len(a.open) > maxOpenLines || a.size > maxOpenBytes {

@@ -29,7 +29,7 @@ func Follow(ctx context.Context, paths []string, options Options) (Report, error
 	}
 	s := newScan(options)
 	s.report.Uncovered = troubles
-	f := &follow{scan: s, paths: paths, streams: map[string]*tailed{}, scanner: search.New()}
+	f := &follow{worker: newWorker(s), paths: paths, streams: map[string]*tailed{}}
 	defer f.close()
 	f.take(files, true)
 	look, refresh := time.NewTicker(followLook), time.NewTicker(followFind)
@@ -52,10 +52,10 @@ func Follow(ctx context.Context, paths []string, options Options) (Report, error
 // follow is the logs that are looked at. It reads what comes by itself, since a
 // follower for each file loses lines when files are removed under it.
 type follow struct {
-	scan    *scan
+	*worker // one for all logs: its memory is what costs
+
 	paths   []string
 	streams map[string]*tailed
-	scanner *search.Scanner // one for all: its memory is what costs
 }
 
 // tailed is one log, from where it was found on.
@@ -74,8 +74,8 @@ func (f *follow) refresh(ctx context.Context) {
 		troubles = append(troubles, err.Error())
 	}
 	for _, trouble := range troubles {
-		if !slices.Contains(f.scan.report.Uncovered, trouble) {
-			f.scan.report.Uncovered = append(f.scan.report.Uncovered, trouble)
+		if !slices.Contains(f.report.Uncovered, trouble) {
+			f.report.Uncovered = append(f.report.Uncovered, trouble)
 		}
 	}
 	f.take(files, false)
@@ -89,20 +89,20 @@ func (f *follow) take(files []logFile, history bool) {
 		if t == nil {
 			t = &tailed{newest: -1}
 			f.streams[file.stream] = t
-			f.scan.report.Logs++
+			f.report.Logs++
 		}
 		if file.packed || file.index <= t.newest {
 			continue
 		}
 		if file.index != t.newest+1 && !history {
-			f.scan.uncoveredf("%s: the files %d to %d came and went unseen", file.stream, t.newest+1, file.index-1)
+			f.uncoveredf("%s: the files %d to %d came and went unseen", file.stream, t.newest+1, file.index-1)
 		}
 		opened, size, err := open(file.path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // the gap before the next one tells
 		}
 		if err != nil {
-			f.scan.uncoveredf("read the log: %v", err)
+			f.uncoveredf("read the log: %v", err)
 			continue
 		}
 		if t.newest >= 0 {
@@ -111,7 +111,7 @@ func (f *follow) take(files []logFile, history bool) {
 		}
 		t.newest = file.index
 		t.text.add(file.path, opened, size)
-		f.scan.report.Files++
+		f.report.Files++
 		if history {
 			t.read = t.text.size
 		}
@@ -148,9 +148,9 @@ func (f *follow) grow(t *tailed) bool {
 	info, err := last.file.Stat()
 	switch {
 	case err != nil:
-		f.scan.uncoveredf("look at %s: %v", last.path, err)
+		f.uncoveredf("look at %s: %v", last.path, err)
 	case info.Size() < last.size:
-		f.scan.uncoveredf("%s was cut from %d to %d bytes", last.path, last.size, info.Size())
+		f.uncoveredf("%s was cut from %d to %d bytes", last.path, last.size, info.Size())
 	default:
 		t.text.size += info.Size() - last.size
 		last.size = info.Size()
@@ -169,23 +169,23 @@ func (f *follow) read(t *tailed) {
 				return // the rest of a line that was told already
 			}
 			path, offset := t.text.at(l.Offset)
-			f.scan.line(l.Data, path, offset, l.Cut)
+			f.line(l.Data, path, offset, l.Cut)
 		})
-		f.scan.report.Bytes += n
-		if f.scan.report.Control == "" {
-			f.scan.controlIn(bufio.NewReaderSize(io.NewSectionReader(&t.text, from, end-from), edge))
+		f.report.Bytes += n
+		if f.report.Control == "" {
+			f.controlIn(bufio.NewReaderSize(io.NewSectionReader(&t.text, from, end-from), edge))
 		}
 		t.read, t.skip = end, false
 	}
 	if err == nil && t.text.size-t.read > search.MaxLine {
 		if !t.skip {
 			path, offset := t.text.at(t.read)
-			f.scan.uncoveredf("the line at %d of %s is longer than %d bytes, and was not read", offset, path, search.MaxLine)
+			f.uncoveredf("the line at %d of %s is longer than %d bytes, and was not read", offset, path, search.MaxLine)
 		}
 		t.read, t.skip = t.text.size, true
 	}
 	if err != nil {
-		f.scan.uncoveredf("read the log: %v", err)
+		f.uncoveredf("read the log: %v", err)
 		t.read = t.text.size
 	}
 }

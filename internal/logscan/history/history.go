@@ -137,9 +137,9 @@ func Scan(ctx context.Context, paths []string, options Options) (Report, error) 
 	var workers sync.WaitGroup
 	for range runtime.NumCPU() {
 		workers.Go(func() {
-			scanner := search.New()
+			w := newWorker(s)
 			for u := range units {
-				s.unit(ctx, scanner, u)
+				w.unit(ctx, u)
 			}
 		})
 	}
@@ -276,44 +276,81 @@ func (s *scan) uncoveredf(format string, args ...any) {
 	}
 }
 
+// worker reads units, one after the other.
+type worker struct {
+	*scan
+
+	scanner *search.Scanner
+	// rules are those of messages that came before: guests say the same things
+	// again and again, and to ask every rule costs more than all else.
+	rules map[string]*logscan.Rule
+}
+
+func newWorker(s *scan) *worker {
+	return &worker{scan: s, scanner: search.New(), rules: map[string]*logscan.Rule{}}
+}
+
+// maxKnown bounds how many messages are remembered, and maxMessage how long
+// they may be, in bytes.
+const (
+	maxKnown   = 4096
+	maxMessage = 512
+)
+
+// ruleOf is logscan.Classify with a memory.
+func (w *worker) ruleOf(r logscan.Record) *logscan.Rule {
+	if r.Structured || len(r.Message) > maxMessage {
+		return logscan.Classify(r)
+	}
+	rule, known := w.rules[r.Message]
+	if !known {
+		rule = logscan.Classify(r)
+		if len(w.rules) == maxKnown {
+			clear(w.rules)
+		}
+		w.rules[r.Message] = rule
+	}
+	return rule
+}
+
 // unit reads one unit.
-func (s *scan) unit(ctx context.Context, scanner *search.Scanner, u unit) {
+func (w *worker) unit(ctx context.Context, u unit) {
 	defer u.done()
 	var n int64
 	var err error
 	if u.packed != "" {
-		n, err = s.unpack(ctx, scanner, u.packed)
+		n, err = w.unpack(ctx, u.packed)
 	} else {
-		n, err = scanner.Scan(until{ctx, io.NewSectionReader(u.text, u.from, u.to-u.from)}, u.from, func(l search.Line) {
+		n, err = w.scanner.Scan(until{ctx, io.NewSectionReader(u.text, u.from, u.to-u.from)}, u.from, func(l search.Line) {
 			path, offset := u.text.at(l.Offset)
-			s.line(l.Data, path, offset, l.Cut)
+			w.line(l.Data, path, offset, l.Cut)
 		})
 	}
 	if err != nil && ctx.Err() == nil {
-		s.uncoveredf("read the log: %v", err)
+		w.uncoveredf("read the log: %v", err)
 	}
-	s.mu.Lock()
-	s.report.Bytes += n
-	s.mu.Unlock()
+	w.mu.Lock()
+	w.report.Bytes += n
+	w.mu.Unlock()
 }
 
 // unpack reads a packed file, as a text of its own.
-func (s *scan) unpack(ctx context.Context, scanner *search.Scanner, path string) (int64, error) {
+func (w *worker) unpack(ctx context.Context, path string) (int64, error) {
 	file, _, err := open(path)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = file.Close() }()
-	s.mu.Lock()
-	s.report.Files++
-	s.mu.Unlock()
+	w.mu.Lock()
+	w.report.Files++
+	w.mu.Unlock()
 	unpacked, err := gzip.NewReader(file)
 	if err != nil {
 		return 0, fmt.Errorf("unpack %s: %w", path, err)
 	}
-	n, err := scanner.Scan(until{ctx, unpacked}, 0, func(l search.Line) { s.line(l.Data, path, l.Offset, l.Cut) })
-	first := s.firstTime(logFile{path: path, packed: true})
-	s.span(first, first)
+	n, err := w.scanner.Scan(until{ctx, unpacked}, 0, func(l search.Line) { w.line(l.Data, path, l.Offset, l.Cut) })
+	first := w.firstTime(logFile{path: path, packed: true})
+	w.span(first, first)
 	if err != nil {
 		err = fmt.Errorf("unpack %s: %w", path, err)
 	}
@@ -335,27 +372,29 @@ func (u until) Read(p []byte) (int, error) {
 }
 
 // line judges one line that speaks of cgroups.
-func (s *scan) line(data []byte, source string, offset int64, cut bool) {
+func (w *worker) line(data []byte, source string, offset int64, cut bool) {
 	for i, record := range logscan.Records(data) {
-		if !record.Time.IsZero() && record.Time.Before(s.Since) {
+		if !record.Time.IsZero() && record.Time.Before(w.Since) {
 			continue
 		}
-		rule := logscan.Classify(record)
-		s.mu.Lock()
+		rule := w.ruleOf(record)
+		w.mu.Lock()
 		if i == 0 {
-			s.report.Lines++
+			w.report.Lines++
 		}
 		switch {
 		case cut && rule == nil:
-			s.report.Uncovered = append(s.report.Uncovered, fmt.Sprintf("a line at %d of %s is longer than %d bytes, and speaks of cgroups in what was not read", offset, source, search.MaxLine))
+			w.report.Uncovered = append(w.report.Uncovered, fmt.Sprintf("a line at %d of %s is longer than %d bytes, and speaks of cgroups in what was not read", offset, source, search.MaxLine))
 		case rule == nil, rule.Class == evidence.FindingBenign:
-			s.report.Benign++
+			w.report.Benign++
 		case rule.Class == evidence.FindingControl:
-			s.report.Control = s.short(record.Message)
+			if w.report.Control == "" {
+				w.report.Control = w.short(record.Message)
+			}
 		default:
-			s.add(rule, record, source, offset)
+			w.add(rule, record, source, offset)
 		}
-		s.mu.Unlock()
+		w.mu.Unlock()
 	}
 }
 

@@ -243,15 +243,9 @@ func TestFollow(t *testing.T) {
 func BenchmarkFollowIdle(b *testing.B) {
 	dir := b.TempDir()
 	for i := range 1000 {
-		path := filepath.Join(dir, fmt.Sprintf("alloc/%d/alloc/logs/orchestrator.stdout.0", i))
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			b.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte("hello\n"), 0o600); err != nil {
-			b.Fatal(err)
-		}
+		writeLog(b, filepath.Join(dir, fmt.Sprintf("alloc/%d/alloc/logs/orchestrator.stdout.0", i)), "hello\n")
 	}
-	f := &follow{scan: newScan(Options{Redactor: redact.New()}), paths: []string{dir}, streams: map[string]*tailed{}}
+	f := &follow{worker: newWorker(newScan(Options{Redactor: redact.New()})), paths: []string{dir}, streams: map[string]*tailed{}}
 	defer f.close()
 	f.refresh(b.Context())
 	b.Run("look", func(b *testing.B) {

@@ -1,0 +1,126 @@
+package logscan
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// reference decodes records as one would write it without a thought for speed,
+// by regular expressions and maps. Parse must say the same of every line.
+type reference struct{}
+
+var (
+	refTime   = regexp.MustCompile(`^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^ ]*)  `)
+	refLevel  = regexp.MustCompile(`^[A-Za-z]{4,6}  `)
+	refText   = regexp.MustCompile(`^-> \[sandbox ([0-9A-Za-z-]{1,64})\]`)
+	refEscape = regexp.MustCompile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|\x1b[@-Z\\\\-_]")
+	refKernel = regexp.MustCompile(`^\[ ?\d+\.\d+\] `)
+	refSyslog = regexp.MustCompile(`^[A-Za-z0-9_./-]+\[\d+\]: `)
+)
+
+func (reference) parse(line []byte) Record {
+	r, message := reference{}.decode(line)
+	message = strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return ' '
+		}
+		return c
+	}, refEscape.ReplaceAllString(message, ""))
+	message = strings.Join(strings.Fields(message), " ")
+	message = message[len(refKernel.FindString(message)):]
+	if !strings.HasPrefix(message, "systemd[") {
+		message = message[len(refSyslog.FindString(message)):]
+	}
+	r.Message = message
+	if strings.HasPrefix(message, `{"`) {
+		r.Structured = json.Valid([]byte(message))
+	}
+	if match := refText.FindStringSubmatch(message); r.SandboxID == "" && match != nil {
+		r.SandboxID, r.ByText = match[1], true
+	}
+	return r
+}
+
+func (reference) decode(line []byte) (Record, string) {
+	text := strings.TrimRight(string(line), "\r")
+	plain := strings.TrimSpace(refEscape.ReplaceAllString(text, ""))
+	if strings.HasPrefix(plain, "{") {
+		values, ok := reference{}.object(plain)
+		if !ok {
+			return Record{}, plain
+		}
+		r := reference{}.named(values)
+		for _, layout := range []string{zapTime, time.RFC3339Nano} {
+			if t, err := time.Parse(layout, reference{}.first(values, "timestamp", "ts", "time")); err == nil {
+				r.Time = t
+			}
+		}
+		return r, reference{}.first(values, "message", "msg")
+	}
+	if !refTime.MatchString(plain) {
+		return Record{}, plain
+	}
+	stamp := refTime.FindStringSubmatch(plain)[1]
+	body, values, end := strings.TrimSpace(text), map[string]any(nil), len(strings.TrimSpace(text))
+	for range maxTries {
+		at := strings.LastIndex(body[:end], "  {")
+		if at < 0 {
+			break
+		}
+		if found, ok := (reference{}).object(body[at+2:]); ok {
+			body, values = body[:at], found
+			break
+		}
+		end = at
+	}
+	r := reference{}.named(values)
+	r.Time, _ = time.Parse(zapTime, stamp)
+	rest := strings.TrimPrefix(refEscape.ReplaceAllString(body, "")+"  ", stamp+"  ")
+	return r, rest[len(refLevel.FindString(rest)):]
+}
+
+// object reads any JSON object. A number that no float64 can hold is one of
+// JSON's all the same.
+func (reference) object(text string) (map[string]any, bool) {
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+	var values map[string]any
+	return values, json.Valid([]byte(text)) && decoder.Decode(&values) == nil
+}
+
+func (reference) named(values map[string]any) Record {
+	return Record{
+		SandboxID:  reference{}.first(values, "sandbox.id", "sandbox_id", "instanceID", "sandboxID"),
+		TemplateID: reference{}.first(values, "template.id", "envID"),
+	}
+}
+
+func (reference) first(values map[string]any, names ...string) string {
+	for _, name := range names {
+		if text, ok := values[name].(string); ok && text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+func FuzzParseEqualsTheReference(f *testing.F) {
+	for _, shape := range shapes {
+		for _, text := range []string{failure, "a  {b}  {\"c\": 1}", "-> [sandbox i1-x]: y", `{"a": "\ud800\u0041"}`, "[ 1.5] envd[7]: x", "\x1b]0;t\x1b\\\x1b[1;2", "\u009b\xff\u2028"} {
+			f.Add([]byte(shape.wrap(text)))
+		}
+	}
+	f.Add([]byte(`{"message":"a","message":1,"Message":"b","sandbox.id":"\ud800\u0041","n":1e999,"ts":"2026-01-20T10:00:01.250+0100"}`))
+	f.Add([]byte("2026-01-20T10:00:01.2Z  INFO  m  {\"envID\": \"\xff\", \"instanceID\": \"\"}"))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		if diff := cmp.Diff(reference{}.parse(line), Parse(line)); diff != "" {
+			t.Errorf("%q: -reference +Parse:\n%s", line, diff)
+		}
+	})
+}
