@@ -70,8 +70,9 @@ nightly: test-deps ## Run what takes long: all faults three times, 200 seeds of 
 	@scripts/fuzz.sh 1m
 
 .PHONY: bench
-bench: ## Run the benchmarks, ready for benchstat.
+bench: ## Run the benchmarks, ready for benchstat, and the comparison of bench-log.
 	go test -run '^$$' -bench . -benchmem -count 6 ./internal/...
+	@scripts/bench-log.sh
 
 .PHONY: bench-log
 bench-log: ## Compare logs scan with ripgrep and grep on 5 GiB of generated logs (installs ripgrep, hyperfine and jq).

@@ -24,16 +24,13 @@ done
 
 for corpus in nomad-20000 one-20000.log nomad-200 one-200.log; do
 	path=$work/$corpus
-	# Both streams of the correctness gate: how many lines, by ripgrep and by us.
-	want=$(rg -a -uuu -c --no-filename 'cgroup|falling back' "$path" | awk '{ n += $1 } END { print n }')
-	for build in portable simd; do
-		got=$("$work/bin/$build" logs scan --json "$path" | jq .lines || true)
-		if [ "$got" != "$want" ]; then
-			echo "bench-log: $corpus: $build finds $got lines, ripgrep $want" >&2
-			exit 1
-		fi
+	# The same lines, and not only as many (TestSameLinesAsRipgrep), by both ways
+	# to search.
+	for experiment in "" simd; do
+		GOEXPERIMENT=$experiment SANDPROOF_CORPUS=$path go test -count 1 -v -run '^TestSameLinesAsRipgrep$' ./internal/logscan/history |
+			grep -E '^ .*(the same|finds)|^FAIL'
 	done
-	echo "== $corpus: $want lines found by each"
+	echo "== $corpus"
 	hyperfine --shell=none --output=pipe --ignore-failure --warmup 2 --runs "${RUNS:-11}" --export-json "$work/times.json" \
 		"rg -a -uuu -j2 'cgroup|falling back' $path" \
 		"$work/bin/portable logs scan $path" \
@@ -58,5 +55,21 @@ if [ "$most" -ge $((64 * 1024)) ]; then
 	exit 1
 fi
 
-echo "== following 1,000 idle files"
-go test -run '^$' -bench FollowIdle ./internal/logscan/history | grep Benchmark
+echo "== following 1,000 idle files: what it holds and what it costs, by /proc, over ten seconds"
+for n in $(seq 1000); do
+	mkdir -p "$work/idle/alloc/$n/alloc/logs"
+	echo hello >"$work/idle/alloc/$n/alloc/logs/orchestrator.stdout.0"
+done
+"$work/bin/portable" logs scan --follow "$work/idle" >/dev/null &
+pid=$!
+sleep 3
+before=$(awk '{ print $14 + $15 }' /proc/$pid/stat)
+sleep 10
+after=$(awk '{ print $14 + $15 }' /proc/$pid/stat)
+awk '/^VmRSS|^RssAnon/ { printf "%s %.1f MiB\n", $1, $2 / 1024 }' /proc/$pid/status
+awk -v ticks=$((after - before)) -v hz="$(getconf CLK_TCK)" 'BEGIN { printf "%.2f %% of a core\n", ticks / hz / 10 * 100 }'
+kill -INT $pid && wait $pid || true
+
+echo "== from a written line to its finding, beside 1,000 idle files"
+go test -run '^$' -bench 'FollowLatency' -benchtime 200x ./internal/logscan/history | grep Benchmark
+go test -run '^$' -bench 'FollowIdle' ./internal/logscan/history | grep Benchmark
