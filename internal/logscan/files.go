@@ -35,11 +35,14 @@ type Stretch interface {
 	// asked; an empty text never does. It is what waiting for a quiet log looks
 	// at, and nil where that cannot be told before the log is read.
 	Came(texts ...[]byte) []bool
-	// Seal sets the end mark.
-	Seal(ctx context.Context) error
+	// Seal sets the end mark of a window in which a sandbox lived.
+	Seal(ctx context.Context, sandbox string) error
 	// Read hands out every byte between the marks, in order for each stream,
 	// and accounts for what was read and what is missing.
 	Read(ctx context.Context, chunk func(stream, source string, offset int64, data []byte)) ([]evidence.Coverage, []string)
+	// Late says what may be missing where the canary did not come out of this
+	// very stretch; empty where every line is there once it was written.
+	Late() string
 	// TailLost counts lines that the live follower missed, once sealed.
 	TailLost() int
 	// Close lets go of files and followers.
@@ -88,7 +91,8 @@ type held struct {
 // place is where a task's files lie: a file system, or behind Nomad's API.
 type place interface {
 	Name() string
-	// list returns the task's files as they are now.
+	// list returns the task's files as they are now; where there is an error, too,
+	// those that it could list all the same.
 	list(ctx context.Context) ([]logFile, error)
 	// open takes hold of one of them; os.ErrNotExist where it is gone.
 	open(ctx context.Context, f logFile) (opened, error)
@@ -414,12 +418,12 @@ func (s *fileStretch) discover(ctx context.Context) {
 	defer s.mu.Unlock()
 	if err != nil {
 		s.troublef("%v", err)
-		return
+	} else {
+		if gap := time.Since(s.looked); gap > missedLooks*s.poll+s.settle {
+			s.troublef("nobody looked at %s for %s: an allocation may have come and gone unseen", s.place.Name(), gap.Round(time.Millisecond))
+		}
+		s.looked = began
 	}
-	if gap := time.Since(s.looked); gap > missedLooks*s.poll+s.settle {
-		s.troublef("nobody looked at %s for %s: an allocation may have come and gone unseen", s.place.Name(), gap.Round(time.Millisecond))
-	}
-	s.looked = began
 	for _, f := range found {
 		if s.final[f.path] {
 			continue
@@ -546,7 +550,7 @@ const chunkSize = 256 << 10
 
 // Seal implements Stretch: like the first mark, the end mark is the second of
 // two looks.
-func (s *fileStretch) Seal(ctx context.Context) error {
+func (s *fileStretch) Seal(ctx context.Context, _ string) error {
 	select {
 	case <-time.After(s.settle):
 	case <-ctx.Done():
@@ -679,6 +683,9 @@ func (c carry) handOut(stream string, chunk func(stream, source string, offset i
 		chunk(stream, p.source, p.offset, p.data)
 	}
 }
+
+// Late implements Stretch: a file holds what was written to it.
+func (s *fileStretch) Late() string { return "" }
 
 // TailLost implements Stretch.
 func (s *fileStretch) TailLost() int {

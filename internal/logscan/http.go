@@ -18,9 +18,9 @@ type endpoint struct {
 }
 
 // newEndpoint gives every request the same bound, since a server that never
-// answers must not hold a run.
-func newEndpoint(timeout time.Duration, header http.Header) endpoint {
-	return endpoint{&http.Client{Timeout: timeout}, header}
+// answers must not hold a run. Without via they go over the network.
+func newEndpoint(timeout time.Duration, header http.Header, via http.RoundTripper) endpoint {
+	return endpoint{&http.Client{Timeout: timeout, Transport: via}, header}
 }
 
 // maxAnswer bounds what a server may answer, and maxSaid what an error shows of

@@ -19,10 +19,19 @@ import (
 )
 
 // Loki is a log that was shipped to Loki, read by query_range. Its silence
-// counts only because the boot lines of the same sandbox must have come out of
-// it: e2b-dev/infra ships envd's own records there and not the guest's console
-// (54693ff35, vector's configuration), so that it can be silent about a broken
-// guest.
+// counts only where the canary came out of it. e2b-dev/infra ships envd's own
+// records there and not the guest's console (54693ff35, vector's configuration),
+// so that it can be silent about a broken guest; and boot lines that came do not
+// show that what envd said after them has come.
+//
+// The canary is written last, so that it shows what was said before, as long as
+// lines arrive in the order in which they were logged. Loki does not promise
+// that: up to 2.3 it refused what came out of order within a stream, later
+// versions take it, and between streams there never was an order. So it is asked
+// twice, at the end mark and after Delay: where a line of the sandbox came after
+// a later one had come, order is not kept and silence proves nothing. A line that
+// comes after Delay, or is dropped on its way where the canary was not, is not
+// seen.
 //
 // Address and credentials are those of the LOKI_ variables, as for logcli,
 // Loki's own command line: LOKI_ADDR, LOKI_USERNAME, LOKI_PASSWORD,
@@ -34,6 +43,8 @@ type Loki struct {
 	Delay time.Duration
 	// Timeout bounds one request.
 	Timeout time.Duration
+
+	via http.RoundTripper // nil is the network
 }
 
 // Secrets are the credentials of log sources that the environment holds, which
@@ -72,7 +83,7 @@ func (l Loki) Open(ctx context.Context) (Stretch, error) {
 		header.Set("X-Scope-OrgID", tenant)
 	}
 	now := time.Now()
-	s := &lokiStretch{source: l, server: newEndpoint(l.Timeout, header), from: now.Add(-lokiSkew)}
+	s := &lokiStretch{source: l, server: newEndpoint(l.Timeout, header, l.via), from: now.Add(-lokiSkew)}
 	// A query that the server does not take must fail before a sandbox is made.
 	if _, err := s.page(ctx, s.from, now, 1); err != nil {
 		return nil, err
@@ -84,6 +95,24 @@ type lokiStretch struct {
 	source   Loki
 	server   endpoint
 	from, to time.Time
+	sandbox  string
+	early    arrival // when the end mark was set
+	troubles []string
+}
+
+// arrival is what had come of the sandbox's lines when Loki was asked.
+type arrival struct {
+	newest int64 // the last line's time, nanoseconds since 1970
+	before int   // how many lines are older than that
+	latest int   // how many are of that moment
+}
+
+// add takes the next line, oldest first.
+func (a *arrival) add(at int64) {
+	if at > a.newest {
+		a.newest, a.before, a.latest = at, a.before+a.latest, 0
+	}
+	a.latest++
 }
 
 // entry is one line with the sandbox that its stream's labels name.
@@ -153,8 +182,17 @@ func (s *lokiStretch) page(ctx context.Context, start, end time.Time, limit int)
 func (s *lokiStretch) Came(...[]byte) []bool { return nil }
 
 // Seal implements Stretch: what was logged before the end mark is on its way for
-// a while yet.
-func (s *lokiStretch) Seal(ctx context.Context) error {
+// a while yet. What has come by then is looked at first.
+func (s *lokiStretch) Seal(ctx context.Context, sandbox string) error {
+	s.sandbox, s.to = sandbox, time.Now().Add(lokiSkew)
+	err := s.walk(ctx, func(e entry) {
+		if s.own(e) {
+			s.early.add(e.at)
+		}
+	})
+	if err != nil {
+		s.troubles = append(s.troubles, err.Error())
+	}
 	select {
 	case <-time.After(s.source.Delay):
 	case <-ctx.Done():
@@ -164,38 +202,63 @@ func (s *lokiStretch) Seal(ctx context.Context) error {
 	return nil
 }
 
+// own tells whether an entry names the sandbox.
+func (s *lokiStretch) own(e entry) bool {
+	return e.sandbox == s.sandbox || strings.Contains(e.line, s.sandbox)
+}
+
 // Read implements Stretch. Loki has no files: offsets count the bytes that were
 // handed out.
 func (s *lokiStretch) Read(ctx context.Context, chunk func(stream, source string, offset int64, data []byte)) ([]evidence.Coverage, []string) {
-	var (
-		offset   int64
-		troubles []string
-		last     map[entry]bool
-	)
+	var offset int64
+	before := 0 // lines older than the newest of the first look
+	err := s.walk(ctx, func(e entry) {
+		if s.own(e) && e.at < s.early.newest {
+			before++
+		}
+		for _, line := range e.lines() {
+			chunk(e.stream, s.source.Name(), offset, line)
+			offset += int64(len(line))
+		}
+	})
+	troubles := s.troubles
+	switch {
+	case err != nil:
+		troubles = append(troubles, err.Error())
+	case before > s.early.before:
+		troubles = append(troubles, fmt.Sprintf("%s does not keep the order of lines: %d of this sandbox came after later ones had come, "+
+			"so that others may still be on their way", s.source.Name(), before-s.early.before))
+	case before < s.early.before:
+		troubles = append(troubles, fmt.Sprintf("%s gives %d lines of this sandbox no more that it gave %s ago",
+			s.source.Name(), s.early.before-before, s.source.Delay))
+	}
+	if offset == 0 {
+		return nil, troubles
+	}
+	return []evidence.Coverage{{Source: s.source.Name(), To: offset}}, troubles
+}
+
+// walk hands out every entry of the window once, oldest first, until an error.
+func (s *lokiStretch) walk(ctx context.Context, each func(entry)) error {
+	var last map[entry]bool
 	for start := s.from; ; {
 		page, err := s.page(ctx, start, s.to, lokiPage)
 		if err != nil {
-			troubles = append(troubles, err.Error())
-			break
+			return err
 		}
 		for _, e := range page {
 			// A page begins with the moment at which the one before ended, so
 			// that nothing of that moment is lost.
-			if last[e] {
-				continue
-			}
-			for _, line := range e.lines() {
-				chunk(e.stream, s.source.Name(), offset, line)
-				offset += int64(len(line))
+			if !last[e] {
+				each(e)
 			}
 		}
 		if len(page) < lokiPage {
-			break
+			return nil
 		}
 		end := time.Unix(0, page[len(page)-1].at)
 		if !end.After(start) {
-			troubles = append(troubles, fmt.Sprintf("%s holds %d lines or more of one moment, which cannot be paged", s.source.Name(), lokiPage))
-			break
+			return fmt.Errorf("%s holds %d lines or more of one moment, which cannot be paged", s.source.Name(), lokiPage)
 		}
 		start, last = end, map[entry]bool{}
 		for _, e := range page {
@@ -204,10 +267,12 @@ func (s *lokiStretch) Read(ctx context.Context, chunk func(stream, source string
 			}
 		}
 	}
-	if offset == 0 {
-		return nil, troubles
-	}
-	return []evidence.Coverage{{Source: s.source.Name(), To: offset}}, troubles
+}
+
+// Late implements Stretch.
+func (s *lokiStretch) Late() string {
+	return fmt.Sprintf("the canary did not come out of %s within %s (log-delay), so that what else was said may still be on its way, too",
+		s.source.Name(), s.source.Delay)
 }
 
 // lines are the entry's physical lines, each with its end: clients may send a

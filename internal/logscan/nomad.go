@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/nomad/api"
@@ -79,7 +80,9 @@ func (p *nomadPlace) options(ctx context.Context) (*api.QueryOptions, context.Ca
 	return (&api.QueryOptions{}).WithContext(ctx), cancel
 }
 
-// refused adds what to do where Nomad does not allow a call.
+// refused adds what to do where Nomad does not allow a call. A file that is gone
+// is a bad request to readat, with the words of the system's error; what Nomad
+// does not know at all is not found.
 func refused(err error) error {
 	if e, ok := errors.AsType[api.UnexpectedResponseError](err); ok {
 		switch e.StatusCode() {
@@ -87,6 +90,10 @@ func refused(err error) error {
 			return fmt.Errorf("%w; give a token that may read this (NOMAD_TOKEN, with read-job and read-fs)", err)
 		case http.StatusNotFound:
 			return errors.Join(err, os.ErrNotExist)
+		case http.StatusBadRequest:
+			if strings.Contains(e.Body(), syscall.ENOENT.Error()) {
+				return errors.Join(err, os.ErrNotExist)
+			}
 		}
 	}
 	return err
@@ -103,11 +110,16 @@ func (p *nomadPlace) list(ctx context.Context) ([]logFile, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.looked {
+		// A job that Nomad does not know is an empty list to it, and no error.
+		if len(allocations) == 0 {
+			return nil, fmt.Errorf("there is no allocation of Nomad job %s: look at live.nomad.job, and at NOMAD_NAMESPACE and NOMAD_REGION", p.source.Job)
+		}
 		for _, a := range allocations {
 			p.shed[a.ID] = ended(a)
 		}
 	}
 	var files []logFile
+	var troubles []error
 	sizes := map[string]int64{}
 	for _, a := range allocations {
 		if p.shed[a.ID] {
@@ -120,7 +132,9 @@ func (p *nomadPlace) list(ctx context.Context) ([]logFile, error) {
 			continue // its directory is not made yet, so nothing was logged
 		}
 		if err != nil {
-			return nil, fmt.Errorf("list the logs of allocation %s (%s): %w", a.ID, a.ClientStatus, refused(err))
+			// The others' files are worth as much as before.
+			troubles = append(troubles, fmt.Errorf("list the logs of allocation %s (%s): %w", a.ID, a.ClientStatus, refused(err)))
+			continue
 		}
 		for _, entry := range entries {
 			// A FIFO's mode begins with p, a directory's with d.
@@ -133,7 +147,7 @@ func (p *nomadPlace) list(ctx context.Context) ([]logFile, error) {
 		}
 	}
 	p.sizes, p.looked = sizes, true
-	return files, nil
+	return files, errors.Join(troubles...)
 }
 
 // logDirectory is where logs lie in an allocation.

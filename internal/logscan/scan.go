@@ -21,6 +21,9 @@ type scan struct {
 	streams map[string]*assembly
 	// stranger is true once a record named another sandbox.
 	stranger bool
+	// alive is true once a line came that shows the sandbox's boot, sung once
+	// the canary did.
+	alive, sung bool
 }
 
 func newScan(sandbox, canary string, waivers []Waiver, log *evidence.Log) *scan {
@@ -154,6 +157,8 @@ func (s *scan) add(f evidence.Finding, record Record, l line) {
 	}
 	f.Source, f.Offset, f.Confidence = l.source, l.offset, confidenceOf(record)
 	waive(&f, s.waivers, time.Now())
+	s.alive = s.alive || f.Class == evidence.FindingControl && f.Confidence != evidence.ByWindow
+	s.sung = s.sung || f.Rule == CanaryRule
 	s.log.Findings = append(s.log.Findings, f)
 }
 

@@ -72,12 +72,13 @@ func (w *Window) Read(ctx context.Context) (*evidence.Log, error) {
 	w.watched.end()
 	log := &evidence.Log{Start: w.start, Coverage: []evidence.Coverage{}, Settled: settled}
 	for _, stretch := range w.stretches {
-		if err := stretch.Seal(ctx); err != nil {
+		if err := stretch.Seal(ctx, w.watched.sandbox); err != nil {
 			return nil, fmt.Errorf("set the log's end mark: %w", err)
 		}
 	}
 	log.End = time.Now().UTC()
-	stranger := false
+	stranger, witnessed := false, false
+	var late []string
 	for _, stretch := range w.stretches {
 		scan := newScan(w.watched.sandbox, w.watched.canary, w.waivers, log)
 		coverage, holes := stretch.Read(ctx, scan.feed)
@@ -86,6 +87,17 @@ func (w *Window) Read(ctx context.Context) (*evidence.Log, error) {
 		log.Holes = append(log.Holes, holes...)
 		log.TailLost += stretch.TailLost()
 		stranger = stranger || scan.stranger
+		switch reason := stretch.Late(); {
+		case scan.sung, scan.alive && reason == "":
+			witnessed = true
+		case reason != "":
+			late = append(late, reason)
+		}
+	}
+	// Boot lines alone do not show that what was said after them has come. Where
+	// another source has the boot, a late one takes nothing away from it.
+	if !witnessed {
+		log.Holes = append(log.Holes, late...)
 	}
 	claim(log, stranger)
 	return log, nil
