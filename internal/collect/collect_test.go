@@ -34,6 +34,8 @@ type world struct {
 	// nodes are what each node says that runs on it; without any the server has
 	// no such call.
 	nodes map[string]string
+	// logs is the API's own log of the sandbox; empty is a server that has none.
+	logs string
 	// start answers a command, or fails it; aside one that is started beside
 	// envd's cgroups, where it is set.
 	start, aside func(args []string, pty bool) (stdout string, exit int32, err error)
@@ -121,6 +123,12 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	case "GET /nodes/n1", "GET /nodes/n2":
 		id := strings.TrimPrefix(r.URL.Path, "/nodes/")
 		fmt.Fprintf(rw, `{"id":%q,"sandboxes":[{"sandboxID":%q}]}`, id, w.nodes[id])
+	case "GET /v2/sandboxes/i1/logs":
+		if w.logs == "" {
+			rw.WriteHeader(http.StatusNotFound)
+			return
+		}
+		_, _ = rw.Write([]byte(w.logs))
 	case "POST /sandboxes/i1/timeout":
 		w.renewals++
 		rw.WriteHeader(http.StatusNoContent)

@@ -206,3 +206,26 @@ func FuzzGate(f *testing.F) {
 		}
 	})
 }
+
+// TestSaid: of the API's log failures and unknown trouble count alone, so that it
+// can never show a channel to be alive.
+func TestSaid(t *testing.T) {
+	at := time.Date(2026, 1, 20, 10, 0, 0, 0, time.UTC)
+	for message, want := range map[string]string{
+		"": "", "hello": "", boot[0]: "", boot[1]: "", boot[4]: "", evidence.CanaryLine("X"): "",
+		fallback:                         "CG003 failure field",
+		"cgroup: no such device, really": "CG0U0 unknown field",
+		boot[0] + "\n" + failure + "\n" + fallback: "CG002 failure field, CG003 failure field",
+	} {
+		var got []string
+		for _, f := range Said(message, at) {
+			got = append(got, fmt.Sprintf("%s %s %s", f.Rule, f.Class, f.Confidence))
+			if !f.Time.Equal(at) || f.Source == "" {
+				t.Errorf("%q: at %s, from %q", message, f.Time, f.Source)
+			}
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("%q says %q, want %q", message, got, want)
+		}
+	}
+}
