@@ -196,9 +196,9 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 			waived = append(waived, f)
 		}
 	}
-	if former := ofFormerEnvd(c, hits); len(hits) > 0 && former {
-		o := pass(sample(hits), "no such line of the envd that runs", "the lines are those of an envd that ended before the running one was started, and the guest is right")
-		return o.advise("the log holds %s of an earlier envd of this boot: %s", what, sample(hits))
+	var former []evidence.Finding
+	if ofFormerEnvd(c, hits) {
+		former, hits = hits, nil
 	}
 	if len(hits) > 0 {
 		return fail(sample(hits), "no such line", "the orchestrator's log holds %s of this sandbox (%s)%s", what, count(len(hits), "line"), means(c, hits[0]))
@@ -242,7 +242,10 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 	}
 	canary := c.Log.Canary
 	switch {
-	case canary != nil && canary.Error == "" && !slices.ContainsFunc(controls, func(f evidence.Finding) bool { return f.Rule == CanaryRule }):
+	case canary != nil && canary.Error != "":
+		return unproven("the probe could not write to %s, where envd's standard error goes (%s): what envd said there after the boot's lines "+
+			"need not have come out either", canary.Device, canary.Error)
+	case canary != nil && !slices.ContainsFunc(controls, func(f evidence.Finding) bool { return f.Rule == CanaryRule }):
 		return unproven("the probe wrote a line to %s, where envd's standard error goes, and it did not come out of this log: "+
 			"what was said there need not have either", canary.Device)
 	case len(controls) == 0:
@@ -252,6 +255,9 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 	}
 	o := pass(fmt.Sprintf("%s of this sandbox, among them those that show that the channel is alive: %s", count(c.Log.OwnRecords, "record"), rules(controls)),
 		"no such line, with the channel shown to be alive", "the log carried this boot and holds no trace of %s", what)
+	if len(former) > 0 {
+		o = o.advise("the log holds %s of an earlier envd of this boot, and the guest is right: %s", what, sample(former))
+	}
 	if len(waived) > 0 {
 		o = o.advise("%s is waived: %s", sample(waived), waived[0].Waiver)
 	}
@@ -271,20 +277,29 @@ func means(c *subject, f evidence.Finding) string {
 	return ""
 }
 
-// ofFormerEnvd tells whether all lines were logged before the running envd was
-// started, in a guest that is right: an init or a person started envd again.
-// The start is reckoned back from when the snapshot arrived, which is late by
-// the way of the answer.
+// ofFormerEnvd tells whether there are lines, all of them logged before the
+// running envd was started, in a guest that is right: an init or a person
+// started envd again. The start is reckoned back from when the snapshot arrived,
+// which is late by the way of the answer.
+//
+// The lines have the log's clock, and the start has the harness's. The canary
+// was written after the snapshot arrived, so a log that gives it an earlier time
+// runs behind by that much at least; without a canary nobody can tell.
 func ofFormerEnvd(c *subject, hits []evidence.Finding) bool {
 	const (
 		ticksPerSecond = 100 // USER_HZ (proc_pid_stat(5), starttime)
 		slack          = 3 * time.Second
 	)
-	if c.Snapshot == nil || c.Snapshot.Envd == nil || c.Snapshot.Envd.Process.StartTicks == 0 || c.Snapshot.Received.IsZero() || c.Placement == nil {
+	if len(hits) == 0 || c.Snapshot == nil || c.Snapshot.Envd == nil || c.Snapshot.Envd.Process.StartTicks == 0 || c.Snapshot.Received.IsZero() || c.Placement == nil {
 		return false
 	}
+	canary := slices.IndexFunc(c.Log.Findings, func(f evidence.Finding) bool { return f.Rule == CanaryRule && !f.Time.IsZero() })
+	if canary < 0 {
+		return false
+	}
+	behind := max(0, c.Snapshot.Received.Sub(c.Log.Findings[canary].Time))
 	age := c.Snapshot.Boot.UptimeSeconds - float64(c.Snapshot.Envd.Process.StartTicks)/ticksPerSecond
-	started := c.Snapshot.Received.Add(-time.Duration(age * float64(time.Second)))
+	started := c.Snapshot.Received.Add(-behind).Add(-time.Duration(age * float64(time.Second)))
 	for _, f := range hits {
 		if f.Time.IsZero() || !f.Time.Before(started.Add(-slack)) {
 			return false

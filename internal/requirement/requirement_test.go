@@ -389,7 +389,7 @@ func TestOneThingWrong(t *testing.T) {
 		{"a canary that did not come", func(s *evidence.Sandbox) { s.Log.Canary = &evidence.Canary{Nonce: "A", Device: "/dev/ttyS0"} }, LogNoFailure, Unproven},
 		{"a canary that could not be written", func(s *evidence.Sandbox) {
 			s.Log.Canary = &evidence.Canary{Nonce: "A", Device: "/dev/ttyS0", Error: "input/output error"}
-		}, LogNoFailure, Pass},
+		}, LogNoFailure, Unproven},
 		{"a canary, and no boot line", func(s *evidence.Sandbox) {
 			s.Log.Canary = &evidence.Canary{Nonce: "A", Device: "/dev/ttyS0"}
 			s.Log.Findings = []evidence.Finding{{Rule: CanaryRule, Class: evidence.FindingControl, Confidence: evidence.ByField}}
@@ -501,6 +501,28 @@ func TestOneThingWrong(t *testing.T) {
 			formerEnvd(s)
 			s.Snapshot.Groups["user"].Files["cpu.weight"] = evidence.File{Text: "100\n", Inode: 130}
 		}, LogNoFallback, Fail},
+		{"the line of an envd that was ended, and a hole in the log", func(s *evidence.Sandbox) {
+			formerEnvd(s)
+			s.Log.Holes = []string{"orchestrator.stdout.3 was purged"}
+		}, LogNoFallback, Unproven},
+		{"the line of an envd that was ended, and the running one cannot be heard", func(s *evidence.Sandbox) {
+			formerEnvd(s)
+			s.Snapshot.Envd.Process.Stderr = "/dev/null"
+		}, LogNoFallback, Unproven},
+		{"the line of the running envd, in a log whose clock is behind", func(s *evidence.Sandbox) {
+			formerEnvd(s)
+			s.Snapshot.Envd.Process.StartTicks = 400 // the line came a second later
+			behind(s, 10*time.Second)
+		}, LogNoFallback, Fail},
+		{"the line of an envd that was ended, in a log whose clock is behind", func(s *evidence.Sandbox) {
+			formerEnvd(s)
+			behind(s, 10*time.Second)
+		}, LogNoFallback, Pass},
+		{"a line of whose clock nobody knows", func(s *evidence.Sandbox) {
+			formerEnvd(s)
+			s.Log.Canary = nil
+			s.Log.Findings = slices.DeleteFunc(s.Log.Findings, func(f evidence.Finding) bool { return f.Rule == CanaryRule })
+		}, LogNoFallback, Fail},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := healthy("0.6.13")
@@ -544,9 +566,21 @@ func withoutIO(s *evidence.Sandbox) {
 func formerEnvd(s *evidence.Sandbox) {
 	s.Snapshot.Received = s.API.Requested.Add(30 * time.Second)
 	s.Snapshot.Boot.UptimeSeconds, s.Snapshot.Envd.Process.StartTicks = 29, 2500
+	s.Log.Canary = &evidence.Canary{Nonce: "A", Device: s.Snapshot.Envd.Process.Stderr}
 	s.Log.Findings = append(s.Log.Findings, evidence.Finding{
 		Rule: FallbackRule, Class: evidence.FindingFailure, Confidence: evidence.ByField, Time: s.API.Requested.Add(5 * time.Second),
+	}, evidence.Finding{
+		Rule: CanaryRule, Class: evidence.FindingControl, Confidence: evidence.ByField, Time: s.Snapshot.Received.Add(time.Second / 10),
 	})
+}
+
+// behind sets back the clock that stamps the log.
+func behind(s *evidence.Sandbox, by time.Duration) {
+	for i := range s.Log.Findings {
+		if f := &s.Log.Findings[i]; !f.Time.IsZero() {
+			f.Time = f.Time.Add(-by)
+		}
+	}
 }
 
 func journalSays(line string) func(*evidence.Sandbox) {
