@@ -159,7 +159,8 @@ func (f Files) Open(ctx context.Context) (Stretch, error) {
 
 // mark begins a stretch. The mark is taken twice, since the writer may hold
 // bytes back that were logged before. What is complete already is held only
-// where that costs nothing and its last line may go on in the next file.
+// where that costs nothing and its last line may go on in the next file: a node
+// keeps thousands of files, and a process may hold few.
 func mark(ctx context.Context, place place, settle, poll time.Duration, holdFinal bool) (*fileStretch, error) {
 	if _, err := place.list(ctx); err != nil {
 		return nil, err
@@ -178,16 +179,18 @@ func mark(ctx context.Context, place place, settle, poll time.Duration, holdFina
 	if err != nil {
 		return nil, err
 	}
-	newest := map[string]int{}
-	for _, f := range found {
-		newest[f.stream] = max(newest[f.stream], f.index)
-	}
+	slices.SortFunc(found, func(a, b logFile) int { return cmp.Or(cmp.Compare(a.stream, b.stream), cmp.Compare(b.index, a.index)) })
+	stream := ""
+	var next *held // the file behind this one, where it is held
 	for _, f := range found {
 		// A file is final as soon as the next index exists: only the newest
 		// is worth following.
-		live := f.index == newest[f.stream]
-		if !live && !holdFinal {
-			s.final[f.path] = true
+		live := f.stream != stream
+		if live {
+			stream, next = f.stream, nil
+		}
+		if !live && (!holdFinal || next == nil || next.lineAt > 0) {
+			s.final[f.path], next = true, nil
 			continue
 		}
 		err := s.hold(ctx, f, false, live)
@@ -195,6 +198,7 @@ func mark(ctx context.Context, place place, settle, poll time.Duration, holdFina
 			s.Close()
 			return nil, err
 		}
+		next = s.files[f.path]
 	}
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop

@@ -800,6 +800,40 @@ func TestFollowsOnlyWhatGrows(t *testing.T) {
 	})
 }
 
+// TestHoldsOnlyWhatMayGoOn: of a node's history only those files are held whose
+// last line may go on in what is written next.
+func TestHoldsOnlyWhatMayGoOn(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		files []string
+		want  []string
+	}{
+		{"whole lines", []string{"a\n", "b\n", "c\n"}, []string{"2"}},
+		{"a line over three files", []string{"a\n", "b\nfalling back", " to no-op", " cgroup"}, []string{"1", "2", "3"}},
+		{"the next file was just begun", []string{"a\n", "b\nfalling back", ""}, []string{"1", "2"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				defer letGo()
+				n := newNode(t)
+				for i, text := range test.files {
+					n.write("a", fmt.Sprintf("orchestrator.stdout.%d", i), text)
+				}
+				w := n.open()
+				defer w.Close()
+				var got []string
+				for path := range n.held(w) {
+					got = append(got, strings.TrimPrefix(filepath.Ext(path), "."))
+				}
+				slices.Sort(got)
+				if diff := cmp.Diff(test.want, got); diff != "" {
+					t.Errorf("held, -want +got:\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
 // TestDirectoryBecomesFile: the follower's library ends the process when it
 // cannot look at a name; nothing that happens to a log may end a run.
 func TestDirectoryBecomesFile(t *testing.T) {
