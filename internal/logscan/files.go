@@ -383,12 +383,19 @@ func (s *fileStretch) curb(h *held) {
 // lineStart finds the beginning of the line in which an offset lies, looking
 // back as far as a line may be long.
 func lineStart(file io.ReaderAt, offset int64) (int64, error) {
-	back := min(offset, maxLine)
-	data := make([]byte, back)
-	if _, err := file.ReadAt(data, offset-back); err != nil {
-		return 0, err
+	const look = 16 << 10
+	at := offset
+	for at > max(0, offset-maxLine) {
+		data := make([]byte, min(at, look))
+		if _, err := file.ReadAt(data, at-int64(len(data))); err != nil {
+			return 0, err
+		}
+		if feed := bytes.LastIndexByte(data, '\n'); feed >= 0 {
+			return at - int64(len(data)) + int64(feed) + 1, nil
+		}
+		at -= int64(len(data))
 	}
-	return offset - back + int64(bytes.LastIndexByte(data, '\n')) + 1, nil
+	return at, nil
 }
 
 // watch looks for new files until the stretch is sealed: the next index, or a

@@ -4,9 +4,11 @@ import "bytes"
 
 // maxLine bounds one line, in bytes; what exceeds it is dropped and the line
 // is marked. Older envd print what users' processes say on the guest's console,
-// up to 96 KiB in one line, escaped (e2b-dev/infra packages/envd/internal/logs,
-// LogBufferedDataEvents).
-const maxLine = 256 << 10
+// up to 96 KiB in one line (e2b-dev/infra packages/envd/internal/logs,
+// LogBufferedDataEvents), and escape what is no text: six bytes for each, seven
+// where the orchestrator's log is JSON. The fields, which tell whose line it is,
+// come after that.
+const maxLine = 1 << 20
 
 // line is one line of a stream of files. Its data is valid during the call that
 // hands it out.

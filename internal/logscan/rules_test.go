@@ -278,10 +278,25 @@ func TestFindingsAreBounded(t *testing.T) {
 	if len(log.Findings) != maxFindings || len(log.Holes) != 1 {
 		t.Errorf("%d findings and %d holes, want %d and 1", len(log.Findings), len(log.Holes), maxFindings)
 	}
+	log = scanAll(strings.Repeat("systemd[1]: Detected cgroup v2 with unified hierarchy\n", 3*maxFindings) + "falling back to no-op cgroup manager\n")
+	if n := len(log.Findings); n != maxHarmless+1 || log.Findings[n-1].Rule != "CG003" || len(log.Holes) != 0 {
+		t.Errorf("harmless lines keep a failure out: %d findings, holes %q", n, log.Holes)
+	}
 	log = scanAll("falling back to no-op cgroup manager" + strings.Repeat("\xff!", maxLine) + "\n")
 	for _, f := range log.Findings {
 		if len(f.Raw) > 4*maxText || len(f.Message) > 4*maxText {
 			t.Errorf("a finding of %d and %d bytes", len(f.Message), len(f.Raw))
+		}
+	}
+}
+
+// TestLongOutput: what a user's process of another sandbox printed, as an older
+// envd escapes it, is that sandbox's however long it is.
+func TestLongOutput(t *testing.T) {
+	data := `{"level":"info","data":"` + strings.Repeat(`\u0000`, 96<<10) + `","message":"Streaming process event (flushed)"}`
+	for name, text := range map[string]string{"console": record("iother", data), "JSON": strings.ReplaceAll(inJSON("message", "timestamp", data), "iours", "iother") + "\n"} {
+		if log := scanAll(text); len(log.Findings) != 0 {
+			t.Errorf("%s: %+v", name, log.Findings[0])
 		}
 	}
 }

@@ -19,6 +19,8 @@ type scan struct {
 	log     *evidence.Log
 	gate    gate
 	streams map[string]*assembly
+	// harmless counts findings that change nothing, kept or not.
+	harmless int
 	// stranger is true once a record named another sandbox.
 	stranger bool
 	// alive is true once a line came that shows the sandbox's boot, sung once
@@ -143,11 +145,22 @@ func (s *scan) record(record Record, l line, first bool) {
 	}
 }
 
-// maxFindings bounds what one window may find: a guest that floods its
-// console must not fill the evidence.
-const maxFindings = 1000
+// maxFindings bounds what one window may find, and maxHarmless how many of its
+// findings are kept that change nothing: a guest that floods its console must
+// not fill the evidence, and what is harmless must not keep a failure out.
+const (
+	maxFindings = 1000
+	maxHarmless = 200
+)
 
 func (s *scan) add(f evidence.Finding, record Record, l line) {
+	f.Source, f.Offset, f.Confidence = l.source, l.offset, confidenceOf(record)
+	waive(&f, s.waivers, time.Now())
+	if f.Class == evidence.FindingBenign || f.Class == evidence.FindingWaived {
+		if s.harmless++; s.harmless > maxHarmless {
+			return
+		}
+	}
 	if len(s.log.Findings) >= maxFindings {
 		full := fmt.Sprintf("more than %d findings: the rest was not kept", maxFindings)
 		if !slices.Contains(s.log.Holes, full) {
@@ -155,8 +168,6 @@ func (s *scan) add(f evidence.Finding, record Record, l line) {
 		}
 		return
 	}
-	f.Source, f.Offset, f.Confidence = l.source, l.offset, confidenceOf(record)
-	waive(&f, s.waivers, time.Now())
 	s.alive = s.alive || f.Class == evidence.FindingControl && f.Confidence != evidence.ByWindow
 	s.sung = s.sung || f.Rule == CanaryRule
 	s.log.Findings = append(s.log.Findings, f)
