@@ -183,7 +183,10 @@ func preflight(ctx context.Context, settings targetSettings) error {
 	if err != nil {
 		return fmt.Errorf("preflight: %w; run sandproof as a user who may read it", err)
 	}
-	window.Close()
+	defer window.Close()
+	if err := window.Missing(); err != nil {
+		return fmt.Errorf("preflight: %w; see live.logs and live.nomad in ginkgo.yml", err)
+	}
 	return nil
 }
 

@@ -610,7 +610,7 @@ func (s *fileStretch) Read(ctx context.Context, chunk func(stream, source string
 		return cmp.Or(cmp.Compare(a.stream, b.stream), cmp.Compare(a.index, b.index))
 	})
 	if len(files) == 0 {
-		s.troublef("there is no log file %s", s.place.Name())
+		s.troublef("%s", nothing(s.place))
 	}
 	s.missing(files)
 	var coverage []evidence.Coverage
@@ -660,6 +660,51 @@ func (s *fileStretch) Read(ctx context.Context, chunk func(stream, source string
 		}
 	}
 	return coverage, s.troubles
+}
+
+// nothing says that a place holds no log of its task, and what it holds instead.
+func nothing(p place) string {
+	said := "there is no log file " + p.Name()
+	f, onDisk := p.(Files)
+	if !onDisk {
+		return said
+	}
+	dirs, err := expand(f.Dirs)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("%s: %v", said, err)
+	case len(dirs) == 0:
+		return fmt.Sprintf("%s: no directory is called %s; name the directories in which Nomad keeps the logs of allocations, such as "+
+			"/opt/nomad/data/alloc/*/alloc/logs", said, f.Dirs)
+	}
+	var tasks []string
+	for _, dir := range dirs {
+		entries, _ := os.ReadDir(dir) // what cannot be read was an error at the mark
+		for _, entry := range entries {
+			if match := fileName.FindStringSubmatch(entry.Name()); match != nil && !slices.Contains(tasks, match[1]) {
+				tasks = append(tasks, match[1])
+			}
+		}
+	}
+	if len(tasks) == 0 {
+		return fmt.Sprintf("%s: %s is there, and holds no file that is called as Nomad calls logs", said, dirs[0])
+	}
+	slices.Sort(tasks)
+	const shown = 10
+	if more := len(tasks) - shown; more > 0 {
+		tasks = append(tasks[:shown], fmt.Sprintf("%d more", more))
+	}
+	return fmt.Sprintf("%s: there are logs of other tasks, %s", said, strings.Join(tasks, ", "))
+}
+
+// empty is an error where no log was there at the mark.
+func (s *fileStretch) empty() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.files) > 0 || len(s.final) > 0 {
+		return nil
+	}
+	return errors.New(nothing(s.place))
 }
 
 // missing notes the files that came and went unseen. Indices rise one by one

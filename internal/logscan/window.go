@@ -36,6 +36,18 @@ func Open(ctx context.Context, sources []Source) (*Window, error) {
 	return w, nil
 }
 
+// Missing is an error where a source of files holds no log at all. An orchestrator that
+// runs has one: its log is elsewhere, or its task is called otherwise.
+func (w *Window) Missing() error {
+	var missing []error
+	for _, stretch := range w.stretches {
+		if files, ok := stretch.(*fileStretch); ok {
+			missing = append(missing, files.empty())
+		}
+	}
+	return errors.Join(missing...)
+}
+
 // Excuse names the unknown lines that are no trouble.
 func (w *Window) Excuse(waivers []Waiver) { w.waivers = waivers }
 

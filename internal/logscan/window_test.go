@@ -610,6 +610,40 @@ func TestStaleLines(t *testing.T) {
 	})
 }
 
+// TestNoLog: who named the wrong place, or the wrong task, is told what is there.
+func TestNoLog(t *testing.T) {
+	n := newNode(t)
+	n.write("a", "api.stdout.0", "x\n")
+	n.write("a", "start.stderr.3", "x\n")
+	for _, test := range []struct {
+		name string
+		harm func(*Files)
+		says string
+	}{
+		{"the right one", func(f *Files) { f.Task = "start" }, ""},
+		{"another task", func(*Files) {}, "logs of other tasks, api, start"},
+		{"a directory that is not there", func(f *Files) { f.Dirs = filepath.Join(n.root, "allocs", "*", "logs") }, "no directory is called"},
+		{"a directory above", func(f *Files) { f.Dirs = filepath.Join(n.root, "alloc") }, "holds no file that is called as Nomad calls logs"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			source := n.source()
+			source.Settle = time.Millisecond
+			test.harm(&source)
+			w, err := Open(t.Context(), []Source{source})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			switch err := w.Missing(); {
+			case test.says == "" && err != nil:
+				t.Error(err)
+			case test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)):
+				t.Errorf("%v, want %q", err, test.says)
+			}
+		})
+	}
+}
+
 // TestFIFOsAreNeverOpened: logmon's FIFOs stand beside the log files; a reader
 // of them would take the task's output away.
 func TestFIFOsAreNeverOpened(t *testing.T) {
