@@ -3,14 +3,15 @@ package logscan
 import (
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"sandproof/internal/evidence"
 )
 
 // Waiver excuses lines that speak of cgroup trouble and that no rule knows, such
-// as those of the node's own software. What a rule knows as a failure of envd
-// cannot be excused here.
+// as those of the node's own software. What envd says of its failures cannot be
+// excused here.
 type Waiver struct {
 	// Match is tried on the normalised message.
 	Match *regexp.Regexp
@@ -20,10 +21,11 @@ type Waiver struct {
 	Expires time.Time
 }
 
-// waive excuses a finding that a waiver fits. An unknown line alone can be: a
+// waive excuses a finding that a waiver fits. An unknown line alone can be, and
+// none that holds words of envd's failures, wherever they stand in it: a
 // fragment, or a line too long to be seen whole, may be a failure's.
 func waive(f *evidence.Finding, waivers []Waiver, now time.Time) {
-	if f.Class != evidence.FindingUnknown || f.Rule != unknownRule {
+	if f.Class != evidence.FindingUnknown || f.Rule != unknownRule || holdsFragment(f.Message) {
 		return
 	}
 	for _, w := range waivers {
@@ -32,4 +34,14 @@ func waive(f *evidence.Finding, waivers []Waiver, now time.Time) {
 			return
 		}
 	}
+}
+
+func holdsFragment(message string) bool {
+	message = strings.ToLower(message)
+	for i := 0; i+shingle <= len(message); i++ {
+		if fragments[message[i:i+shingle]] {
+			return true
+		}
+	}
+	return false
 }
