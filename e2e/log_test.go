@@ -16,7 +16,7 @@ func logSpecs() {
 		Expect(sandbox(ctx)).To(Hold(requirement.LogNoFallback))
 	})
 
-	It("has a journal without a cgroup failure", Requires(requirement.LogJournal), func(ctx SpecContext) {
+	It("keeps no cgroup failure in a journal or log file of its own", Requires(requirement.LogJournal), func(ctx SpecContext) {
 		Expect(sandbox(ctx)).To(Hold(requirement.LogJournal))
 	})
 

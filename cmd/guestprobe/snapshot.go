@@ -366,6 +366,8 @@ func (g guest) describeEnvd(p evidence.Process) (*evidence.Envd, error) {
 	if strings.HasPrefix(p.Stderr, "socket:") {
 		e.Journal = g.journal(p)
 	}
+	e.LogFile = g.logFile(p)
+	e.Stdout, _ = os.Readlink(filepath.Join(g.proc, strconv.Itoa(p.PID), "fd", "1"))
 	return e, errors.Join(noVersion, noCommit, noHash)
 }
 

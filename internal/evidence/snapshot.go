@@ -108,6 +108,11 @@ type Envd struct {
 	// Journal is what the guest's journal has of this very process; nil where
 	// its standard error is no socket.
 	Journal *Journal `json:"journal,omitempty"`
+	// LogFile is the regular file to which its standard error goes; nil where
+	// that is none.
+	LogFile *LogFile `json:"logFile,omitempty"`
+	// Stdout is where descriptor 1 points, as readlink gives it.
+	Stdout string `json:"stdout,omitempty"`
 }
 
 // Journal is the part of systemd's journal that tells of one envd process in
@@ -121,6 +126,45 @@ type Journal struct {
 	Control string `json:"control,omitempty"`
 	Error   string `json:"error,omitempty"`
 }
+
+// LogFile is a file to which envd's standard error goes, and what is known of
+// this envd process's part in it.
+type LogFile struct {
+	// Path is the file's as the kernel names it now: a file that was renamed has
+	// its new name, and one without any name ends in " (deleted)".
+	Path  string `json:"path"`
+	Inode uint64 `json:"inode"`
+	// Mode is how the descriptor writes; empty where that is not known.
+	Mode LogFileMode `json:"mode,omitempty"`
+	// Position is the descriptor's, in bytes: 0 until something was written
+	// through it, then the end of what was written last. It is nil where it could
+	// not be read. Size is the file's at the same time.
+	Position *int64 `json:"position,omitempty"`
+	Size     int64  `json:"size"`
+	// Holders are the PIDs of processes above envd that have the file open, too:
+	// an earlier envd may have written through the same descriptor.
+	Holders []int `json:"holders,omitempty"`
+	// Lines speak of cgroups and were surely written by this process. Doubtful
+	// ones stand before the position and may be another envd's.
+	Lines    []string `json:"lines,omitempty"`
+	Doubtful []string `json:"doubtful,omitempty"`
+	// Control is the line that the probe wrote to the file and read back: it
+	// takes lines, and keeps them.
+	Control string `json:"control,omitempty"`
+	Error   string `json:"error,omitempty"`
+}
+
+// LogFileMode is how a descriptor writes to a file (open(2)).
+type LogFileMode string
+
+// The modes.
+const (
+	// LogFileWritten: each write goes where the last one ended.
+	LogFileWritten LogFileMode = "write"
+	// LogFileAppended: each write goes to the file's end (O_APPEND), after
+	// whatever was there before.
+	LogFileAppended LogFileMode = "append"
+)
 
 // Unit is a systemd service as its files have it.
 type Unit struct {

@@ -27,6 +27,9 @@ var describing = []string{
 	"snapshot/init/pid", "snapshot/init/ppid", "snapshot/init/comm", "snapshot/init/exe", "snapshot/init/cmdline", "snapshot/init/cgroup",
 	"snapshot/init/oomScoreAdj", "snapshot/init/nice", "snapshot/init/startTicks", "snapshot/init/cgroupFDs", "snapshot/init/error",
 	"snapshot/envd/journal/lines", "snapshot/envd/journal/error", // a complaint, or why none can be heard
+	"snapshot/envd/logFile/path", "snapshot/envd/logFile/inode", "snapshot/envd/logFile/size", "snapshot/envd/logFile/holders", // which file it is
+	"snapshot/envd/logFile/lines", "snapshot/envd/logFile/doubtful", "snapshot/envd/logFile/error", // a complaint, or why none can be heard
+	"snapshot/envd/stdout",
 	"snapshot/envd/commit", "snapshot/envd/sha256", "snapshot/envd/cgroupRoot", "snapshot/envd/parent", "snapshot/envd/unit",
 	"snapshot/envd/process/ppid", "snapshot/envd/process/comm", "snapshot/envd/process/exe", "snapshot/envd/process/cmdline",
 	"snapshot/envd/process/cgroup", "snapshot/envd/process/cgroupFDs", "snapshot/envd/process/error",
@@ -62,7 +65,7 @@ var describing = []string{
 // evidenceFiles are the recorded ones and those made for tests, by name.
 func evidenceFiles(t *testing.T) map[string]*evidence.Sandbox {
 	t.Helper()
-	all := map[string]*evidence.Sandbox{"healthy": healthy("0.6.13"), "healthy under systemd": underUnit("0.6.13")}
+	all := map[string]*evidence.Sandbox{"healthy": healthy("0.6.13"), "healthy under systemd": underUnit("0.6.13"), "healthy with a log file": inFile("0.6.13")}
 	names, err := filepath.Glob(filepath.Join("testdata", "*.json"))
 	if err != nil || len(names) == 0 {
 		t.Fatalf("no recorded evidence: %v", err)

@@ -25,42 +25,105 @@ func journalLosses(lines []string) (io, others []string) {
 	return io, others
 }
 
-// liveJournal returns the journal where it is shown to keep what envd says.
-func liveJournal(s *evidence.Sandbox) *evidence.Journal {
-	if s.Snapshot == nil || s.Snapshot.Envd == nil || s.Snapshot.Envd.Journal == nil {
+// kept is what the guest itself keeps of what envd says: systemd's journal, or
+// a file to which envd's standard error goes.
+type kept struct {
+	name string
+	// lines are the running envd's about cgroups, doubtful those that may be
+	// another one's.
+	lines, doubtful []string
+	// control is what shows that such lines are kept.
+	control string
+	// mute is why silence proves nothing here; empty where it does.
+	mute string
+}
+
+// live tells whether it is shown to keep what envd says.
+func (k *kept) live() bool { return k != nil && k.mute == "" }
+
+// keptOf returns what the guest keeps; nil where that is nothing.
+func keptOf(s *evidence.Sandbox) *kept {
+	if s.Snapshot == nil || s.Snapshot.Envd == nil {
 		return nil
 	}
-	if j := s.Snapshot.Envd.Journal; j.Error == "" && j.Control != "" {
-		return j
+	if j := s.Snapshot.Envd.Journal; j != nil {
+		return keptInJournal(j)
+	}
+	if l := s.Snapshot.Envd.LogFile; l != nil {
+		return keptInFile(l)
 	}
 	return nil
 }
 
-func judgeJournal(c *subject) Outcome {
+func keptInJournal(j *evidence.Journal) *kept {
+	k := &kept{name: "the guest's journal", lines: j.Lines, control: fmt.Sprintf("%q", j.Control)}
+	switch {
+	case j.Error != "":
+		k.mute = "the guest's journal, to which envd's standard error goes, could not be read: " + j.Error
+	case j.Control == "":
+		k.mute = "the guest's journal holds not even systemd's own line about envd in this boot, so it keeps nothing of the kind"
+	}
+	return k
+}
+
+// keptInFile knows that a file's silence counts only where the part that this
+// envd wrote is known: it wrote nothing at all, or everything before its
+// position went through one descriptor.
+func keptInFile(l *evidence.LogFile) *kept {
+	k := &kept{name: fmt.Sprintf("the guest's file %q", l.Path), lines: l.Lines, doubtful: l.Doubtful}
+	switch {
+	case l.Error != "":
+		k.mute = fmt.Sprintf("%s, to which envd's standard error goes, could not be read as it must be: %s", k.name, l.Error)
+		return k
+	case l.Control == "":
+		k.mute = fmt.Sprintf("whether %s, to which envd's standard error goes, takes any line was not shown", k.name)
+		return k
+	case l.Position == nil || l.Mode == "":
+		k.mute = fmt.Sprintf("how far envd has written in %s was not read, so that its lines cannot be told from an older envd's", k.name)
+		return k
+	}
+	k.control = fmt.Sprintf("%q, and envd's descriptor at byte %d (%s)", l.Control, *l.Position, l.Mode)
+	switch {
+	case *l.Position == 0:
+		// Nothing was ever written through this descriptor.
+		k.doubtful = nil
+	case len(l.Doubtful) > 0:
+		k.mute = fmt.Sprintf("%s holds what an envd said of its cgroups, and %s: %q", k.name, whose(l), l.Doubtful[len(l.Doubtful)-1])
+	case l.Mode == evidence.LogFileAppended:
+		k.mute = fmt.Sprintf("in %s %s", k.name, whose(l))
+	}
+	return k
+}
+
+// whose says why a file's lines cannot be given to the running envd.
+func whose(l *evidence.LogFile) string {
+	if len(l.Holders) > 0 {
+		return fmt.Sprintf("process %d above envd has the file open, too, so that it may be an earlier envd's", l.Holders[0])
+	}
+	return "envd appends to what stood there before, so that nothing tells where its own lines begin"
+}
+
+func judgeKept(c *subject) Outcome {
 	envd := c.Snapshot.Envd
 	switch {
 	case c.promise.unknown != "":
 		return unproven("what this envd says when its cgroups fail is not known: %s", c.promise.unknown)
 	case c.promise.none():
 		return notApplicable("envd %s has no cgroup code and says nothing about it", envd.Version)
-	case envd.Journal == nil:
-		return notApplicable("envd's standard error goes to %q and not to a journal", envd.Process.Stderr)
 	}
-	j := envd.Journal
-	_, others := journalLosses(j.Lines)
-	if len(others) > 0 {
-		return fail(fmt.Sprintf("%q", others[0]), "no such line", "the guest's journal holds what envd said of its cgroups (%s)", count(len(others), "line"))
+	k := keptOf(c.Sandbox)
+	if k == nil {
+		return notApplicable("envd's standard error goes to %q, and neither to a journal nor to a file", envd.Process.Stderr)
 	}
+	_, others := journalLosses(k.lines)
 	switch {
-	case j.Error != "":
-		o := unproven("the guest's journal, to which envd's standard error goes, could not be read: %s", j.Error)
-		o.Mute = true
-		return o
-	case j.Control == "":
-		o := unproven("the guest's journal holds not even systemd's own line about envd in this boot, so it keeps nothing of the kind")
+	case len(others) > 0:
+		return fail(fmt.Sprintf("%q", others[0]), "no such line", "%s holds what envd said of its cgroups (%s)", k.name, count(len(others), "line"))
+	case !k.live():
+		o := unproven("%s", k.mute)
 		o.Mute = true
 		return o
 	}
-	return pass(fmt.Sprintf("%q, and nothing about cgroups", j.Control), "no such line, with the journal shown to be alive",
-		"the guest's journal keeps this boot, and envd said nothing of cgroups")
+	return pass(k.control+", and nothing about cgroups", "no such line, where it is shown that such lines are kept",
+		"%s keeps what envd says, and it said nothing of cgroups", k.name)
 }

@@ -58,13 +58,16 @@ func logRequirements() []Requirement {
 			},
 		},
 		{
-			ID: LogJournal, Title: "envd's own journal holds no cgroup failure", Stage: StageLog, Level: LevelCore,
-			Why: "Under systemd envd's standard error goes to the guest's journal and never to the orchestrator's log; " +
-				"and where a sandbox is resumed, the journal alone still has the lines of the boot that was saved.",
-			Next:      "read them in the guest: journalctl -b _PID=PID; see the first failing stage for the mend",
-			Reference: reference + "; systemd.exec(5) StandardError=; systemd.journal-fields(7)", Needs: []evidence.Piece{evidence.PieceSnapshot},
-			Inputs: []string{"snapshot/envd/version", "snapshot/envd/journal/control"},
-			judge:  judgeJournal,
+			ID: LogJournal, Title: "envd's own journal or log file holds no cgroup failure", Stage: StageLog, Level: LevelCore,
+			Why: "Under systemd envd's standard error goes to the guest's journal, under OpenRC and some scripts to a file, and never to the orchestrator's log; " +
+				"and where a sandbox is resumed, they alone still have the lines of the boot that was saved.",
+			Next:      "read them in the guest: journalctl -b _PID=PID, or the file; see the first failing stage for the mend",
+			Reference: reference + "; systemd.exec(5) StandardError=; systemd.journal-fields(7); proc_pid_fdinfo(5)", Needs: []evidence.Piece{evidence.PieceSnapshot},
+			Inputs: []string{
+				"snapshot/envd/version", "snapshot/envd/journal/control",
+				"snapshot/envd/logFile/control", "snapshot/envd/logFile/mode", "snapshot/envd/logFile/position",
+			},
+			judge: judgeKept,
 		},
 		{
 			ID: LogNoIOLoss, Title: "the log holds no loss of an IO weight", Stage: StageLog, Level: LevelExtended,
@@ -94,9 +97,9 @@ func ioLoss(f evidence.Finding) bool {
 // set.
 func judgeIOLoss(c *subject) Outcome {
 	o := judgeLog(c, "the loss of an IO weight", ioLoss)
-	if j := liveJournal(c.Sandbox); j != nil && o.Result == NotApplicable {
-		if lost, _ := journalLosses(j.Lines); len(lost) > 0 {
-			o = fail(fmt.Sprintf("%q", lost[0]), "no such line", "the guest's journal holds the loss of an IO weight (%s)", count(len(lost), "line"))
+	if k := keptOf(c.Sandbox); k.live() && o.Result == NotApplicable {
+		if lost, _ := journalLosses(k.lines); len(lost) > 0 {
+			o = fail(fmt.Sprintf("%q", lost[0]), "no such line", "%s holds the loss of an IO weight (%s)", k.name, count(len(lost), "line"))
 		}
 	}
 	if o.Result != Fail || c.Snapshot == nil || !onCgroup2(c.Sandbox) {
@@ -132,7 +135,8 @@ func guestState(c *subject) (Result, Outcome) {
 
 // judgeLogAgrees compares the two witnesses.
 func judgeLogAgrees(c *subject) Outcome {
-	if c.Log == nil && liveJournal(c.Sandbox) == nil {
+	k := keptOf(c.Sandbox)
+	if c.Log == nil && !k.live() {
 		return missing(c.Sandbox, evidence.PieceLog)
 	}
 	if c.promise.unknown != "" {
@@ -142,8 +146,8 @@ func judgeLogAgrees(c *subject) Outcome {
 		return notApplicable("envd %s has no cgroup code and says nothing about it", c.Snapshot.Envd.Version)
 	}
 	said := judgeLog(c, "a cgroup failure", func(f evidence.Finding) bool { return !ioLoss(f) })
-	if said.Result != Fail && liveJournal(c.Sandbox) != nil {
-		said = judgeJournal(c)
+	if said.Result != Fail && k.live() {
+		said = judgeKept(c)
 	}
 	switch {
 	case said.Result == NotApplicable || said.Mute:
@@ -171,8 +175,8 @@ func judgeLogAgrees(c *subject) Outcome {
 // envd's descriptor 2 is the console whose lines were read.
 func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome {
 	if c.Log == nil {
-		if liveJournal(c.Sandbox) != nil {
-			return notApplicable("envd's standard error goes to the guest's journal, where %s reads it", LogJournal)
+		if k := keptOf(c.Sandbox); k.live() {
+			return notApplicable("envd's standard error goes to %s, where %s reads it", k.name, LogJournal)
 		}
 		if c.Snapshot != nil {
 			if resumed, why, err := c.ResumedBefore(); err == nil && resumed {
@@ -206,8 +210,8 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 	if c.Snapshot == nil {
 		return missing(c.Sandbox, evidence.PieceSnapshot)
 	}
-	if liveJournal(c.Sandbox) != nil {
-		return notApplicable("envd's standard error goes to the guest's journal, where %s reads it", LogJournal)
+	if k := keptOf(c.Sandbox); k.live() {
+		return notApplicable("envd's standard error goes to %s, where %s reads it", k.name, LogJournal)
 	}
 	if c.promise.none() {
 		return notApplicable("envd %s has no cgroup code and says nothing about it", c.Snapshot.Envd.Version)

@@ -193,6 +193,20 @@ func underUnit(version string) *evidence.Sandbox {
 	return s
 }
 
+// inFile is the same sandbox with an init that sends what envd says to a file of
+// its own, in which it has said something, and nothing about cgroups.
+func inFile(version string) *evidence.Sandbox {
+	s := healthy(version)
+	for _, snapshot := range []*evidence.Snapshot{s.Snapshot, s.Later} {
+		position := int64(120)
+		snapshot.Envd.Process.Stderr = "/var/log/envd.log"
+		snapshot.Envd.LogFile = &evidence.LogFile{
+			Path: "/var/log/envd.log", Inode: 12, Mode: evidence.LogFileWritten, Position: &position, Size: 120, Control: evidence.CanaryLine("ABC"),
+		}
+	}
+	return s
+}
+
 // judgeable tells whether a file holds every piece that a requirement is judged
 // by.
 func judgeable(r Requirement, s *evidence.Sandbox) bool {
@@ -585,6 +599,64 @@ func behind(s *evidence.Sandbox, by time.Duration) {
 
 func journalSays(line string) func(*evidence.Sandbox) {
 	return func(s *evidence.Sandbox) { s.Snapshot.Envd.Journal.Lines = []string{line} }
+}
+
+// The same where envd's standard error goes to a file.
+func TestOneThingWrongWithALogFile(t *testing.T) {
+	const (
+		fallback = "falling back to no-op cgroup manager"
+		noWeight = `cgroup property "io.weight" unavailable at "/sys/fs/cgroup/user", skipping`
+	)
+	file := func(change func(*evidence.LogFile)) func(*evidence.Sandbox) {
+		return func(s *evidence.Sandbox) { change(s.Snapshot.Envd.LogFile) }
+	}
+	appended := func(position int64, change func(*evidence.LogFile)) func(*evidence.Sandbox) {
+		return file(func(l *evidence.LogFile) {
+			l.Mode, l.Position = evidence.LogFileAppended, &position
+			change(l)
+		})
+	}
+	old := func(l *evidence.LogFile) { l.Doubtful = []string{fallback} }
+	for _, test := range []struct {
+		name   string
+		harm   func(*evidence.Sandbox)
+		id     ID
+		want   Result
+		mute   bool
+		reason string
+	}{
+		{"the file is clean", file(func(*evidence.LogFile) {}), LogJournal, Pass, false, "/var/log/envd.log"},
+		{"the log leaves it to the file", file(func(*evidence.LogFile) {}), LogNoFailure, NotApplicable, false, "/var/log/envd.log"},
+		{"the file, without any other log", func(s *evidence.Sandbox) { s.Log = nil }, LogNoFallback, NotApplicable, false, "/var/log/envd.log"},
+		{"the file and the guest agree, without any other log", func(s *evidence.Sandbox) { s.Log = nil }, LogAgrees, Pass, false, ""},
+		{"resumed, and the file is there", func(s *evidence.Sandbox) { s.Snapshot.Boot.UptimeSeconds = 86400 }, LogJournal, Pass, false, ""},
+		{"the file complains", file(func(l *evidence.LogFile) { l.Lines = []string{fallback} }), LogJournal, Fail, false, ""},
+		{"the file complains, and takes no line any more", file(func(l *evidence.LogFile) { l.Lines, l.Control, l.Error = []string{fallback}, "", "ENOSPC" }), LogJournal, Fail, false, ""},
+		{"the file complains of a guest that is right", file(func(l *evidence.LogFile) { l.Lines = []string{fallback} }), LogAgrees, Fail, false, ""},
+		{"the file complains of an IO weight", file(func(l *evidence.LogFile) { l.Lines = []string{noWeight} }), LogJournal, Pass, false, ""},
+		{"the file complains of an IO weight that io would give", func(s *evidence.Sandbox) {
+			s.Snapshot.Envd.LogFile.Lines = []string{noWeight}
+			s.Snapshot.Root.Files["cgroup.subtree_control"] = evidence.File{Text: "cpu memory\n"}
+		}, LogNoIOLoss, Fail, false, "loss of an IO weight"},
+		{"the file takes no line", file(func(l *evidence.LogFile) { l.Control = "" }), LogJournal, Unproven, true, "takes any line"},
+		{"the file cannot be read", file(func(l *evidence.LogFile) { l.Error = "the file was cut" }), LogJournal, Unproven, true, "the file was cut"},
+		{"how far envd wrote is not known", file(func(l *evidence.LogFile) { l.Position = nil }), LogJournal, Unproven, true, "how far"},
+		{"older lines, and envd appended nothing", appended(0, old), LogJournal, Pass, false, ""},
+		{"older lines, and envd appended something", appended(400, old), LogJournal, Unproven, true, fallback},
+		{"envd appended something, and where it began nothing tells", appended(400, func(*evidence.LogFile) {}), LogJournal, Unproven, true, "appends to what stood there before"},
+		{"envd appended the fallback last", appended(400, func(l *evidence.LogFile) { l.Lines, l.Doubtful = []string{fallback}, []string{"cgroup x"} }), LogJournal, Fail, false, ""},
+		{"another process wrote through the same descriptor", file(func(l *evidence.LogFile) { l.Holders, l.Doubtful = []int{1}, []string{fallback} }), LogJournal, Unproven, true, "process 1 above envd"},
+		{"another process has the same descriptor, and nothing was said", file(func(l *evidence.LogFile) { l.Holders = []int{1} }), LogJournal, Pass, false, ""},
+		{"a file that cannot speak leaves the log to say why", file(func(l *evidence.LogFile) { l.Control = "" }), LogNoFailure, Unproven, true, "/var/log/envd.log"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := inFile("0.6.13")
+			test.harm(s)
+			if o := results(s)[test.id]; o.Result != test.want || o.Mute != test.mute || o.Reason == "" || !strings.Contains(o.Reason+o.Read, test.reason) {
+				t.Errorf("%s is %s, mute %v (%s), want %s", test.id, o.Result, o.Mute, o.Reason, test.want)
+			}
+		})
+	}
 }
 
 // The same under systemd, where the unit promises envd its own protection.
