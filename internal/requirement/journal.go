@@ -41,6 +41,10 @@ type kept struct {
 // live tells whether it is shown to keep what envd says.
 func (k *kept) live() bool { return k != nil && k.mute == "" }
 
+// speaks tells whether it says anything of the running envd: by a line, or by
+// a silence that counts.
+func (k *kept) speaks() bool { return k.live() || k != nil && len(k.lines) > 0 }
+
 // keptOf returns what the guest keeps; nil where that is nothing.
 func keptOf(s *evidence.Sandbox) *kept {
 	if s.Snapshot == nil || s.Snapshot.Envd == nil {

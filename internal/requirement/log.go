@@ -97,7 +97,7 @@ func ioLoss(f evidence.Finding) bool {
 // set.
 func judgeIOLoss(c *subject) Outcome {
 	o := judgeLog(c, "the loss of an IO weight", ioLoss)
-	if k := keptOf(c.Sandbox); k.live() && o.Result == NotApplicable {
+	if k := keptOf(c.Sandbox); k.speaks() && o.Result != Fail {
 		if lost, _ := journalLosses(k.lines); len(lost) > 0 {
 			o = fail(fmt.Sprintf("%q", lost[0]), "no such line", "%s holds the loss of an IO weight (%s)", k.name, count(len(lost), "line"))
 		}
@@ -136,7 +136,7 @@ func guestState(c *subject) (Result, Outcome) {
 // judgeLogAgrees compares the two witnesses.
 func judgeLogAgrees(c *subject) Outcome {
 	k := keptOf(c.Sandbox)
-	if c.Log == nil && !k.live() {
+	if c.Log == nil && !k.speaks() {
 		return missing(c.Sandbox, evidence.PieceLog)
 	}
 	if c.promise.unknown != "" {
@@ -146,7 +146,7 @@ func judgeLogAgrees(c *subject) Outcome {
 		return notApplicable("envd %s has no cgroup code and says nothing about it", c.Snapshot.Envd.Version)
 	}
 	said := judgeLog(c, "a cgroup failure", func(f evidence.Finding) bool { return !ioLoss(f) })
-	if said.Result != Fail && k.live() {
+	if said.Result != Fail && k.speaks() {
 		said = judgeKept(c)
 	}
 	switch {

@@ -645,6 +645,8 @@ func TestOneThingWrongWithALogFile(t *testing.T) {
 		{"older lines, and envd appended something", appended(400, old), LogJournal, Unproven, true, fallback},
 		{"envd appended something, and where it began nothing tells", appended(400, func(*evidence.LogFile) {}), LogJournal, Unproven, true, "appends to what stood there before"},
 		{"envd appended the fallback last", appended(400, func(l *evidence.LogFile) { l.Lines, l.Doubtful = []string{fallback}, []string{"cgroup x"} }), LogJournal, Fail, false, ""},
+		{"envd appended the fallback last, in a guest that is right", appended(400, func(l *evidence.LogFile) { l.Lines, l.Doubtful = []string{fallback}, []string{"cgroup x"} }), LogAgrees, Fail, false, ""},
+		{"envd appended the loss of an IO weight last", appended(400, func(l *evidence.LogFile) { l.Lines = []string{noWeight} }), LogJournal, Unproven, true, ""},
 		{"another process wrote through the same descriptor", file(func(l *evidence.LogFile) { l.Holders, l.Doubtful = []int{1}, []string{fallback} }), LogJournal, Unproven, true, "process 1 above envd"},
 		{"another process has the same descriptor, and nothing was said", file(func(l *evidence.LogFile) { l.Holders = []int{1} }), LogJournal, Pass, false, ""},
 		{"a file that cannot speak leaves the log to say why", file(func(l *evidence.LogFile) { l.Control = "" }), LogNoFailure, Unproven, true, "/var/log/envd.log"},
