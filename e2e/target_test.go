@@ -16,6 +16,7 @@ import (
 
 	"sandproof/internal/collect"
 	"sandproof/internal/config"
+	"sandproof/internal/evidence"
 	"sandproof/internal/fixtures/lab"
 	"sandproof/internal/logscan"
 	"sandproof/internal/requirement"
@@ -347,6 +348,9 @@ func (t *target) collectOptions(template config.Template, number int) collect.Op
 		Target: string(suite.config.Target), StandIn: t.settings.StandIn[template.Name],
 		Template: template, Number: number, Intervals: suite.config.IntervalsFor(template),
 		Client: t.client, Logs: t.logs, Waivers: t.waivers, Probe: t.probe,
+		Live: func(text string) {
+			GinkgoWriter.Printf("%s: log: %s\n", evidence.NameOf(template.Name, number), suite.redactor.String(text))
+		},
 		Experiments: suite.config.WantsExperiments(), Again: requirement.CPUAgain,
 		Alone: func(ctx context.Context) (func(), error) {
 			return suite.run.Lock(ctx, "memory", suite.config.Intervals.Poll)

@@ -52,6 +52,9 @@ type Options struct {
 	Logs      []logscan.Source
 	// Waivers excuse lines of the log that no rule knows.
 	Waivers []logscan.Waiver
+	// Live is given the sandbox's lines of the log as they come, made harmless
+	// to show and bounded, by another goroutine; nil where nobody looks.
+	Live func(text string)
 	// Probe is the guest probe's binary.
 	Probe []byte
 	// Experiments says whether the pieces of evidence.Experiments are collected.
@@ -78,6 +81,7 @@ type Session struct {
 	// executed there.
 	written, uploaded bool
 	renewal           func()
+	ended             *ending
 	// id is the session's own; cutOff is true when a create call may have made a
 	// sandbox that nobody was told of.
 	id     string
@@ -87,7 +91,7 @@ type Session struct {
 // New prepares a session; nothing happens yet.
 func New(o Options) *Session {
 	return &Session{
-		options: o, tried: map[evidence.Piece]bool{}, id: rand.Text(),
+		options: o, tried: map[evidence.Piece]bool{}, id: rand.Text(), ended: &ending{came: make(chan struct{})},
 		evidence: &evidence.Sandbox{
 			Version: evidence.Version, Run: o.Run, Target: o.Target, Template: o.Template.Name, Number: o.Number, StandIn: o.StandIn,
 		},
@@ -146,6 +150,7 @@ func (s *Session) Open(ctx context.Context) {
 		s.window.Watch(ctx, sandbox.SandboxID, logscan.Settling{
 			Quiet: s.options.Intervals.LogQuiet, Cap: s.options.Intervals.LogCap, Poll: s.options.Intervals.Poll,
 		})
+		s.window.Show(ctx, s.saw())
 	}
 	s.renew(ctx, ttl)
 	s.look(ctx)
@@ -341,9 +346,14 @@ func (s *Session) endLost(ctx context.Context) error {
 // health waits for envd, which real orchestrators have seen answering before
 // the create call returns: what is awaited here is the way to it.
 func (s *Session) health(ctx context.Context) {
-	status, err := s.awaitEnvd(ctx)
+	status, err := s.awaitEnvd(ctx, s.ended)
 	if err != nil {
-		s.problem(evidence.PieceHealth, kindOf(err), "ask envd for its health", err, meaningOf(err))
+		kind := kindOf(err)
+		if e, ok := errors.AsType[*endedError](err); ok && e.line.End == logscan.EndPanic {
+			// The guest's own kernel says that it stopped.
+			kind = evidence.ProblemBoot
+		}
+		s.problem(evidence.PieceHealth, kind, "ask envd for its health", err, meaningOf(err))
 		return
 	}
 	s.evidence.Health = &evidence.Health{
@@ -356,20 +366,48 @@ func (s *Session) health(ctx context.Context) {
 }
 
 // awaitEnvd asks for envd's health until an answer comes, and returns its HTTP
-// status, or the last error.
-func (s *Session) awaitEnvd(ctx context.Context) (int, error) {
+// status, or the last error. Once the guest has ended it asks only for as long
+// as it takes to be sure.
+func (s *Session) awaitEnvd(ctx context.Context, ended *ending) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.Intervals.EnvdReady)
 	defer cancel()
+	var stop <-chan struct{}
+	if ended != nil {
+		stop = ended.came
+	}
+	status, err := s.askEnvd(ctx, stop)
+	if err == nil || !ended.already() || ctx.Err() != nil {
+		return status, err
+	}
+	ctx, cancel = context.WithTimeout(ctx, sureOfEnd)
+	defer cancel()
+	if status, err = s.askEnvd(ctx, nil); err != nil {
+		return 0, &endedError{line: ended.line, last: err}
+	}
+	return status, nil
+}
+
+// askEnvd asks until an answer comes, the context ends, or stop is closed.
+func (s *Session) askEnvd(ctx context.Context, stop <-chan struct{}) (int, error) {
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-stop:
+			cancel() // an ask that nobody will answer may take long
+		case <-asking.Done():
+		}
+	}()
 	tick := time.NewTicker(s.options.Intervals.Poll)
 	defer tick.Stop()
 	for {
-		status, err := s.envd.Health(ctx)
+		status, err := s.envd.Health(asking)
 		if err == nil {
 			return status, nil
 		}
 		select {
 		case <-tick.C:
-		case <-ctx.Done():
+		case <-asking.Done():
 			return 0, err
 		}
 	}

@@ -50,7 +50,8 @@ func (s *Session) lifecycle(ctx context.Context) {
 		s.problem(piece, evidence.ProblemInfra, "find the way to envd after the pause", err, "")
 		return
 	}
-	if _, err := s.awaitEnvd(ctx); err != nil {
+	// The machine from before the pause has ended, and that says nothing of this.
+	if _, err := s.awaitEnvd(ctx, nil); err != nil {
 		s.problem(piece, kindOf(err), "ask envd for its health after the pause", err, meaningOf(err))
 		return
 	}

@@ -158,7 +158,7 @@ func (s *Session) later(ctx context.Context) {
 		return
 	}
 	// An envd that has ended may be on its way back.
-	if _, err := s.awaitEnvd(ctx); err != nil {
+	if _, err := s.awaitEnvd(ctx, s.ended); err != nil {
 		s.problem(evidence.PieceLater, kindOf(err), "ask envd for its health before the second look", err, meaningOf(err))
 		return
 	}

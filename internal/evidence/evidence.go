@@ -105,9 +105,10 @@ const (
 	// ProblemGuest is the guest's own behaviour: a command that cannot start,
 	// an envd that never answers in a guest that runs.
 	ProblemGuest ProblemKind = "guest"
-	// ProblemBoot is a guest that did not come up, by the word of a server that
-	// knows: its kernel stopped, or nothing in it became envd. The lab knows;
-	// a cluster's server does not tell it from trouble of its own.
+	// ProblemBoot is a guest that did not come up, by the word of who knows: its
+	// kernel stopped, or nothing in it became envd. The lab knows, and so does the
+	// guest's own kernel on its console; a cluster's server does not tell it from
+	// trouble of its own.
 	ProblemBoot ProblemKind = "boot"
 )
 

@@ -108,7 +108,7 @@ type opened interface {
 	// os.ErrNotExist where it means none.
 	replaced() (bool, error)
 	// follow starts the live view; nil where there is none.
-	follow(from int64) *follower
+	follow(from int64, see func(line string)) *follower
 }
 
 // diskFile is a file that is held by its descriptor.
@@ -135,7 +135,7 @@ func (f diskFile) replaced() (bool, error) {
 	return !os.SameFile(now, then), nil
 }
 
-func (f diskFile) follow(from int64) *follower { return follow(f.File, from) }
+func (f diskFile) follow(from int64, see func(string)) *follower { return follow(f.File, from, see) }
 
 // fileStretch is the part of a task's files since a mark.
 type fileStretch struct {
@@ -143,6 +143,7 @@ type fileStretch struct {
 	settle, poll time.Duration
 	stop         context.CancelFunc
 	done         chan struct{}
+	recent       *queue // what the followers saw last
 
 	mu       sync.Mutex
 	files    map[string]*held
@@ -171,7 +172,7 @@ func mark(ctx context.Context, place place, settle, poll time.Duration, holdFina
 		return nil, ctx.Err()
 	}
 	s := &fileStretch{
-		place: place, settle: settle, poll: poll, done: make(chan struct{}),
+		place: place, settle: settle, poll: poll, done: make(chan struct{}), recent: &queue{},
 		files: map[string]*held{}, final: map[string]bool{},
 	}
 	s.looked = time.Now()
@@ -343,7 +344,7 @@ func (s *fileStretch) hold(ctx context.Context, f logFile, late, live bool) erro
 		return nil
 	}
 	if endless, err := h.endless(); !endless && err == nil {
-		h.follow = file.follow(h.from)
+		h.follow = file.follow(h.from, s.recent.put)
 	}
 	return nil
 }
@@ -749,6 +750,9 @@ func (s *fileStretch) TailLost() int {
 	defer s.mu.Unlock()
 	return s.lost
 }
+
+// live implements follows.
+func (s *fileStretch) live() *queue { return s.recent }
 
 // Close implements Stretch.
 func (s *fileStretch) Close() {

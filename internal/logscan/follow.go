@@ -35,14 +35,15 @@ var setPoll = sync.OnceFunc(func() { watch.POLL_DURATION = followPoll })
 // end mark: some looks at the file.
 const followGrace = 5 * followPoll
 
-// follow starts a tail of a file that is held open, at an offset; nil when the
-// file could not be followed, which costs the live view and nothing else.
+// follow starts a tail of a file that is held open, at an offset, and hands each
+// line to see, which must not wait; nil when the file could not be followed,
+// which costs the live view and nothing else.
 //
 // The tail is given the held file by its descriptor and not by its name: the
 // library ends the whole process (util.Fatal) when a name can no longer be
 // looked at for another reason than its absence, and it would give up a file
 // that is removed before its last lines were read.
-func follow(file *os.File, from int64) *follower {
+func follow(file *os.File, from int64, see func(line string)) *follower {
 	setPoll()
 	t, err := tail.TailFile(fmt.Sprintf("/proc/self/fd/%d", file.Fd()), tail.Config{
 		Location: &tail.SeekInfo{Offset: from, Whence: io.SeekStart},
@@ -61,6 +62,7 @@ func follow(file *os.File, from int64) *follower {
 		for l := range t.Lines {
 			if l.Err == nil {
 				f.count.Add(1)
+				see(l.Text)
 			}
 		}
 	}()

@@ -230,7 +230,7 @@ func (f *nomadFile) replaced() (bool, error) {
 
 // follow implements opened: the API gives no live view that loses nothing, and
 // the poll sees what grows.
-func (f *nomadFile) follow(int64) *follower { return nil }
+func (f *nomadFile) follow(int64, func(string)) *follower { return nil }
 
 // Close implements io.Closer; nothing is held.
 func (f *nomadFile) Close() error { return nil }

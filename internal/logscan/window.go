@@ -19,6 +19,7 @@ type Window struct {
 	waivers   []Waiver
 	stretches []Stretch
 	watched   *stillness
+	view      *view
 }
 
 // Open marks every source. It must be called before the sandbox is created.
@@ -62,6 +63,13 @@ type Settling struct {
 // wait where there were none for long.
 func (w *Window) Watch(ctx context.Context, sandbox string, settling Settling) {
 	w.watched = newStillness(ctx, w.stretches, sandbox, settling)
+}
+
+// Show hands the lines of the sandbox that is watched to show, as they come and
+// from the mark on, until the window is closed. It informs: what Read gives
+// does not rest on it.
+func (w *Window) Show(ctx context.Context, show func(Line)) {
+	w.view = newView(ctx, w.stretches, w.watched.sandbox, show)
 }
 
 // Expect makes Read wait for a canary, which is about to be written to the
@@ -119,6 +127,9 @@ func (w *Window) Read(ctx context.Context) (*evidence.Log, error) {
 func (w *Window) Close() {
 	if w.watched != nil {
 		w.watched.end()
+	}
+	if w.view != nil {
+		w.view.end()
 	}
 	for _, stretch := range w.stretches {
 		stretch.Close()

@@ -780,7 +780,8 @@ func TestFollowerHalfLines(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = file.Close() }()
-		f := follow(file, int64(len("old\n")))
+		var seen []string // in the follower's goroutine, and here after a pause
+		f := follow(file, int64(len("old\n")), func(line string) { seen = append(seen, line) })
 		if f == nil {
 			t.Fatal("the file is not followed")
 		}
@@ -805,6 +806,10 @@ func TestFollowerHalfLines(t *testing.T) {
 			if got := f.count.Load(); got != step.want {
 				t.Errorf("after %q %d lines, want %d", step.text, got, step.want)
 			}
+		}
+		f.stop()
+		if want := []string{"half of a line", "and more", "after"}; !slices.Equal(seen, want) {
+			t.Errorf("it saw %q, want %q", seen, want)
 		}
 	})
 }

@@ -99,6 +99,17 @@ var bootSigns = []bootSign{
 	{"initialise envd: ", "the guest's envd answers its health route, and refuses to be initialised", "see that the program is the envd that it should be; " + readConsole},
 }
 
+// bootProblem is why a guest did not come up, or went down before its envd was
+// seen; nil where nobody who knows said so.
+func bootProblem(s *evidence.Sandbox) *evidence.Problem {
+	for _, piece := range []evidence.Piece{evidence.PieceAPI, evidence.PieceHealth} {
+		if p := s.ProblemOf(piece); p != nil && p.Kind == evidence.ProblemBoot {
+			return p
+		}
+	}
+	return nil
+}
+
 // judgeBoot judges a guest that did not come up, by what its server and its
 // console said.
 func judgeBoot(p *evidence.Problem) Outcome {

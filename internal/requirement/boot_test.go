@@ -28,17 +28,19 @@ func TestGuestThatDoesNotComeUp(t *testing.T) {
 		{"a power-off", died + "bye", "does not come up: failed to create sandbox: the guest ended before its envd answered: the guest ended: exit status 0", "console"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := &evidence.Sandbox{Problems: []evidence.Problem{{Piece: evidence.PieceAPI, Kind: evidence.ProblemBoot, Call: "create the sandbox", Error: test.said}}}
-			for _, r := range All() {
-				o := r.Judge(s)
-				if r.ID != BootEnvdAnswers {
-					if o.Result != Unproven || strings.Contains(o.Reason, "\n") {
-						t.Errorf("%s is %s: %s", r.ID, o.Result, o.Reason)
+			for _, piece := range []evidence.Piece{evidence.PieceAPI, evidence.PieceHealth} {
+				s := &evidence.Sandbox{Problems: []evidence.Problem{{Piece: piece, Kind: evidence.ProblemBoot, Call: "create the sandbox", Error: test.said}}}
+				for _, r := range All() {
+					o := r.Judge(s)
+					if r.ID != BootEnvdAnswers {
+						if o.Result != Unproven || strings.Contains(o.Reason, "\n") {
+							t.Errorf("%s is %s: %s", r.ID, o.Result, o.Reason)
+						}
+						continue
 					}
-					continue
-				}
-				if o.Result != Fail || !strings.Contains(o.Reason, test.reason) || !strings.Contains(o.Next, test.next) || o.Read != test.said {
-					t.Errorf("got %+v, want %q and %q", o, test.reason, test.next)
+					if o.Result != Fail || !strings.Contains(o.Reason, test.reason) || !strings.Contains(o.Next, test.next) || o.Read != test.said {
+						t.Errorf("got %+v, want %q and %q", o, test.reason, test.next)
+					}
 				}
 			}
 		})

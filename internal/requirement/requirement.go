@@ -172,7 +172,7 @@ func (r Requirement) Decides(profile config.Profile) bool {
 // missing is never a pass: it is infra where the world around the sandbox
 // failed, else unproven.
 func (r Requirement) Judge(s *evidence.Sandbox) Outcome {
-	if problem := s.ProblemOf(evidence.PieceAPI); problem != nil && problem.Kind == evidence.ProblemBoot && r.ID == BootEnvdAnswers {
+	if problem := bootProblem(s); problem != nil && r.ID == BootEnvdAnswers {
 		return r.stamp(judgeBoot(problem))
 	}
 	for _, piece := range r.Needs {
