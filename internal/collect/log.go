@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"slices"
+	"time"
 
 	"sandproof/internal/evidence"
 	"sandproof/internal/logscan"
@@ -52,6 +53,7 @@ func (s *Session) sing(ctx context.Context) {
 	if err == nil && (result.ExitCode != 0 || !result.Exited) {
 		err, _ = exitProblem("canary", result)
 	}
+	s.canary.Written = time.Now().UTC()
 	if err != nil {
 		s.canary.Error = err.Error()
 		s.window.Expect("")

@@ -114,12 +114,19 @@ func (s *Session) snapshot(ctx context.Context) {
 	if s.evidence.Health == nil {
 		return
 	}
-	snapshot, ok := ask[evidence.Snapshot](ctx, s, evidence.PieceSnapshot, kind{}, "snapshot")
+	// The upload comes first: it is no part of the look that is timed.
+	var snapshot *evidence.Snapshot
+	ok := s.upload(ctx, evidence.PieceSnapshot)
+	asked := time.Now().UTC()
+	if ok {
+		snapshot, ok = ask[evidence.Snapshot](ctx, s, evidence.PieceSnapshot, kind{}, "snapshot")
+	}
 	if !ok && s.written && s.evidence.ProblemOf(evidence.PieceSnapshot).Kind == evidence.ProblemGuest {
+		asked = time.Now().UTC()
 		snapshot, ok = s.snapshotAside(ctx)
 	}
 	if ok {
-		snapshot.Received = time.Now().UTC()
+		snapshot.Asked, snapshot.Received = asked, time.Now().UTC()
 		s.evidence.Snapshot = snapshot
 		// However it came into the image, the stand-in is no real envd.
 		if snapshot.Envd != nil && strings.HasPrefix(snapshot.Envd.Commit, standInCommit) {

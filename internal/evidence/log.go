@@ -15,8 +15,10 @@ type Log struct {
 	// unknown origin; lines of other sandboxes are counted in Foreign.
 	Findings []Finding `json:"findings,omitempty"`
 	Foreign  int       `json:"foreign,omitempty"`
-	// OwnRecords counts records that name this sandbox.
-	OwnRecords int `json:"ownRecords"`
+	// OwnRecords counts records that name this sandbox; First is the time of the
+	// earliest of them, by the log's own clock.
+	OwnRecords int       `json:"ownRecords"`
+	First      time.Time `json:"first,omitzero"`
 	// Settled is true when the log had been quiet long enough before the end
 	// mark; false when the wait was cut by its cap.
 	Settled bool `json:"settled"`
@@ -38,11 +40,15 @@ type APILog struct {
 	Error   string `json:"error,omitempty"`
 }
 
-// Coverage is one stretch of one file that was read exactly.
+// Coverage is one stretch of one file that was read exactly. Of a source that
+// nothing came into, the ledger holds its latest file, as an empty stretch.
 type Coverage struct {
 	Source string `json:"source"` // path, or another locator
 	From   int64  `json:"from"`   // first byte
 	To     int64  `json:"to"`     // first byte after the stretch
+	// Written is when a file of an empty stretch was last written to, where that
+	// is known.
+	Written time.Time `json:"written,omitzero"`
 }
 
 // FindingClass is what a log rule's match means.
@@ -98,6 +104,8 @@ type Finding struct {
 type Canary struct {
 	Nonce  string `json:"nonce"`
 	Device string `json:"device"`
+	// Written is the harness's clock when it had been written.
+	Written time.Time `json:"written,omitzero"`
 	// Error is why it could not be written.
 	Error string `json:"error,omitempty"`
 }

@@ -7,8 +7,10 @@ import "time"
 type Snapshot struct {
 	ProbeVersion string    `json:"probeVersion"`
 	Taken        time.Time `json:"taken"` // the guest's clock
-	// Received is the harness's clock when the snapshot arrived; collect sets
-	// it, the probe leaves it zero.
+	// Asked and Received are the harness's clock before the probe was started and
+	// when the snapshot arrived; collect sets them, the probe leaves them zero.
+	// Only the first snapshot has Asked.
+	Asked    time.Time `json:"asked,omitzero"`
 	Received time.Time `json:"received,omitzero"`
 	// Aside is true where the probe ran beside envd's cgroups, since nothing
 	// could be started in them; collect sets it. Such a look counts for no

@@ -660,6 +660,9 @@ func (s *fileStretch) Read(ctx context.Context, chunk func(stream, source string
 			s.lost += max(0, lines-h.follow.await(ctx, lines, giveUp))
 		}
 	}
+	if len(coverage) == 0 {
+		coverage = latest(files)
+	}
 	return coverage, s.troubles
 }
 
@@ -706,6 +709,25 @@ func (s *fileStretch) empty() error {
 		return nil
 	}
 	return errors.New(nothing(s.place))
+}
+
+// latest is the ledger of files that nothing came into: the one that was written
+// to last, which tells whoever reads it that it may be the wrong one.
+func latest(files []*held) []evidence.Coverage {
+	var last []evidence.Coverage
+	for _, h := range files {
+		c := evidence.Coverage{Source: h.path, From: h.from, To: h.from}
+		if f, onDisk := h.file.(diskFile); onDisk {
+			if info, err := f.Stat(); err == nil {
+				c.Written = info.ModTime().UTC()
+			}
+		}
+		// A stream that was never used is of its allocation's age, too.
+		if last == nil || h.from > 0 && (last[0].From == 0 || !c.Written.Before(last[0].Written)) {
+			last = []evidence.Coverage{c}
+		}
+	}
+	return last
 }
 
 // missing notes the files that came and went unseen. Indices rise one by one

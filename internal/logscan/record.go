@@ -127,7 +127,7 @@ func TimeOf(line []byte) time.Time {
 // say sets what a record says.
 func (r *Record) say(message string) {
 	r.Message = withoutPrefixes(normalise(message))
-	r.Structured = strings.HasPrefix(r.Message, `{"`) && gjson.Valid(r.Message)
+	r.Structured = strings.HasPrefix(r.Message, `{"`) && json.Valid([]byte(r.Message))
 	if id := sandboxInText(r.Message); r.SandboxID == "" && id != "" {
 		r.SandboxID, r.ByText = id, true
 	}
@@ -204,9 +204,10 @@ var (
 	timeFields     = []string{"timestamp", "ts", "time"}
 )
 
-// decodeObject reads a JSON object; false where the text is none.
+// decodeObject reads a JSON object; false where the text is none. encoding/json
+// says which, since it bounds how deep objects lie within objects.
 func decodeObject(text string) (object, bool) {
-	if !gjson.Valid(text) {
+	if !json.Valid([]byte(text)) {
 		return nil, false
 	}
 	known := object{}

@@ -122,6 +122,9 @@ func (s *scan) record(record Record, l line, first bool) {
 		if first {
 			s.log.OwnRecords++
 		}
+		if !record.Time.IsZero() && (s.log.First.IsZero() || record.Time.Before(s.log.First)) {
+			s.log.First = record.Time
+		}
 	case "":
 	default:
 		s.stranger = true

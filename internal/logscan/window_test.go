@@ -314,6 +314,25 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// TestIdle: where nothing came, the ledger names the file that was written to
+// last, and when, so that a stale allocation is seen to be one.
+func TestIdle(t *testing.T) {
+	day := func(n int) time.Time { return time.Date(2026, 1, n, 10, 0, 0, 0, time.UTC) }
+	log := window(t, func(n node) {
+		for alloc, at := range map[string]time.Time{"older": day(3), "stale": day(5)} {
+			n.write(alloc, "orchestrator.stdout.0", records("iold", boot...))
+			n.write(alloc, "orchestrator.stderr.0", "")
+			if err := os.Chtimes(n.path(alloc, "orchestrator.stdout.0"), at, at); err != nil {
+				n.t.Fatal(err)
+			}
+		}
+	}, func(node) {})
+	if len(log.Coverage) != 1 || !strings.HasSuffix(log.Coverage[0].Source, "/stale/alloc/logs/orchestrator.stdout.0") ||
+		log.Coverage[0].From != log.Coverage[0].To || !log.Coverage[0].Written.Equal(day(5)) {
+		t.Errorf("the ledger is %+v", log.Coverage)
+	}
+}
+
 // TestEvidence: a finding can be looked up in the file, and the ledger says
 // which bytes were read.
 func TestEvidence(t *testing.T) {
@@ -335,6 +354,9 @@ func TestEvidence(t *testing.T) {
 	}
 	if want := time.Date(2026, 1, 20, 10, 0, 1, 250e6, time.UTC); !f.Time.Equal(want) {
 		t.Errorf("time %s, want %s", f.Time, want)
+	}
+	if !log.First.Equal(f.Time) {
+		t.Errorf("the sandbox's first record is of %s, want %s", log.First, f.Time)
 	}
 	if c.From != int64(len(old)) || c.To != int64(len(old)+len(lines)) || c.Source != f.Source {
 		t.Errorf("covered %+v, want %d to %d", c, len(old), len(old)+len(lines))

@@ -42,6 +42,7 @@ var describing = []string{
 	"placement/*/process/oomScoreAdj", "placement/*/process/nice", "placement/*/process/startTicks", "placement/*/process/stderr",
 	"placement/*/process/cgroupFDs", "placement/*/process/error",
 	"log/start", "log/end", "log/foreign", "log/ownRecords", "log/tailLost", "log/coverage",
+	"log/first", "snapshot/asked", // they speak where the init prints no line that is known
 	"log/holes",                                                                                                   // a hole makes an outcome unproven; its absence is the good case
 	"log/findings/rule", "log/findings/group", "log/findings/property", "log/findings/errno", "log/findings/time", // they tell failures apart
 	"log/findings/message", "log/findings/raw", "log/findings/source", "log/findings/offset", "log/findings/says", "log/findings/waiver",

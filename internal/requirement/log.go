@@ -225,10 +225,10 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 		return unproven("%v", err)
 	case c.promise.unknown != "":
 		return unproven("what this envd says when its cgroups fail is not known: %s", c.promise.unknown)
-	case len(c.Log.Coverage) == 0:
-		return unproven("no log file was read, so silence proves nothing")
 	case len(c.Log.Holes) > 0:
 		return unproven("the log window was not read whole: %s", strings.Join(c.Log.Holes, "; "))
+	case !slices.ContainsFunc(c.Log.Coverage, func(read evidence.Coverage) bool { return read.To > read.From }):
+		return unproven("nothing came into the log while this sandbox lived, so its silence proves nothing: %s", idle(c.Log.Coverage))
 	case len(doubtful) > 0:
 		return unproven("a line speaks of cgroup trouble and cannot be placed: %s", sample(doubtful))
 	}
@@ -254,6 +254,9 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 			"what was said there need not have either", canary.Device)
 	case len(controls) == 0:
 		return unproven("the log window holds no boot line of this sandbox, so its console may not reach this log at all")
+	case !sinceStart(c, controls):
+		return unproven("the log is alive, and holds nothing of this sandbox that was surely said before envd was started: " +
+			"where its beginning is missing, what envd said then is missing as well")
 	case !c.Log.Settled:
 		return unproven("the log was not quiet before the wait for it ended, so the window may be short of its last lines")
 	}
@@ -266,6 +269,50 @@ func judgeLog(c *subject, what string, ours func(evidence.Finding) bool) Outcome
 		o = o.advise("%s is waived: %s", sample(waived), waived[0].Waiver)
 	}
 	return o
+}
+
+// idle names the sources that nothing came into.
+func idle(coverage []evidence.Coverage) string {
+	if len(coverage) == 0 {
+		return "there is no log file"
+	}
+	names := make([]string, len(coverage))
+	for i, c := range coverage {
+		names[i] = c.Source
+		if !c.Written.IsZero() {
+			names[i] += " was last written to at " + c.Written.Format(time.RFC3339)
+		}
+	}
+	return strings.Join(names, "; ") + "; see that this is the log of the allocation that runs, and of the node on which the sandbox did"
+}
+
+// beforeEnvd are the rules of the lines that an init prints before it starts
+// envd. Its last one comes after that.
+var beforeEnvd = []string{"BT001", "BT002", "BT003", "BT004"}
+
+// sinceStart tells whether the log carried this sandbox since before its envd
+// was started. What is alive by the canary may have begun a moment ago: a log
+// that somebody attached after the boot, or a reader of it that was away. Where
+// the init says nothing that is known, the first record of the sandbox must be
+// older than envd. The log's clock may be set wrong: the canary tells by how
+// much.
+func sinceStart(c *subject, controls []evidence.Finding) bool {
+	if slices.ContainsFunc(controls, func(f evidence.Finding) bool { return slices.Contains(beforeEnvd, f.Rule) }) {
+		return true
+	}
+	i := slices.IndexFunc(controls, func(f evidence.Finding) bool { return f.Rule == CanaryRule })
+	if i < 0 || controls[i].Time.IsZero() || c.Log.Canary == nil || c.Log.Canary.Written.IsZero() || c.Log.First.IsZero() ||
+		c.Snapshot.Asked.IsZero() || c.Snapshot.Envd.Process.StartTicks == 0 {
+		return false
+	}
+	behind := c.Log.Canary.Written.Sub(controls[i].Time)
+	return c.Log.First.Add(behind).Before(c.Snapshot.Asked.Add(-ageOf(c.Snapshot)))
+}
+
+// ageOf is how long envd had run when the snapshot was taken.
+func ageOf(s *evidence.Snapshot) time.Duration {
+	const ticksPerSecond = 100 // USER_HZ (proc_pid_stat(5), starttime)
+	return time.Duration((s.Boot.UptimeSeconds - float64(s.Envd.Process.StartTicks)/ticksPerSecond) * float64(time.Second))
 }
 
 // means says what a failure means to the envd that runs, and warns of a line
@@ -290,10 +337,7 @@ func means(c *subject, f evidence.Finding) string {
 // was written after the snapshot arrived, so a log that gives it an earlier time
 // runs behind by that much at least; without a canary nobody can tell.
 func ofFormerEnvd(c *subject, hits []evidence.Finding) bool {
-	const (
-		ticksPerSecond = 100 // USER_HZ (proc_pid_stat(5), starttime)
-		slack          = 3 * time.Second
-	)
+	const slack = 3 * time.Second
 	if len(hits) == 0 || c.Snapshot == nil || c.Snapshot.Envd == nil || c.Snapshot.Envd.Process.StartTicks == 0 || c.Snapshot.Received.IsZero() || c.Placement == nil {
 		return false
 	}
@@ -302,8 +346,7 @@ func ofFormerEnvd(c *subject, hits []evidence.Finding) bool {
 		return false
 	}
 	behind := max(0, c.Snapshot.Received.Sub(c.Log.Findings[canary].Time))
-	age := c.Snapshot.Boot.UptimeSeconds - float64(c.Snapshot.Envd.Process.StartTicks)/ticksPerSecond
-	started := c.Snapshot.Received.Add(-behind).Add(-time.Duration(age * float64(time.Second)))
+	started := c.Snapshot.Received.Add(-behind).Add(-ageOf(c.Snapshot))
 	for _, f := range hits {
 		if f.Time.IsZero() || !f.Time.Before(started.Add(-slack)) {
 			return false

@@ -404,10 +404,15 @@ func TestOneThingWrong(t *testing.T) {
 		{"a canary that could not be written", func(s *evidence.Sandbox) {
 			s.Log.Canary = &evidence.Canary{Nonce: "A", Device: "/dev/ttyS0", Error: "input/output error"}
 		}, LogNoFailure, Unproven},
-		{"a canary, and no boot line", func(s *evidence.Sandbox) {
-			s.Log.Canary = &evidence.Canary{Nonce: "A", Device: "/dev/ttyS0"}
-			s.Log.Findings = []evidence.Finding{{Rule: CanaryRule, Class: evidence.FindingControl, Confidence: evidence.ByField}}
-		}, LogNoFailure, Pass},
+		{"a canary, no boot line, and a record from before envd was started", canaryAlone(0, 1900*time.Millisecond), LogNoFailure, Pass},
+		{"the same by a log's clock that is hours behind", canaryAlone(-7*time.Hour, 1900*time.Millisecond), LogNoFailure, Pass},
+		{"a canary, and no record from before envd was started", canaryAlone(0, 2900*time.Millisecond), LogNoFailure, Unproven},
+		{"no such record by a log's clock that is hours behind", canaryAlone(-7*time.Hour, 2900*time.Millisecond), LogNoFailure, Unproven},
+		{"a canary, and nobody knows when the log begins", func(s *evidence.Sandbox) {
+			canaryAlone(0, 0)(s)
+			s.Log.First = time.Time{}
+		}, LogNoFailure, Unproven},
+		{"the init's last line, which comes after envd was started", func(s *evidence.Sandbox) { s.Log.Findings[0].Rule = "BT005" }, LogNoFailure, Unproven},
 		{"a canary of which nobody knows whose it is", func(s *evidence.Sandbox) {
 			s.Log.Canary = &evidence.Canary{Nonce: "A", Device: "/dev/ttyS0"}
 			s.Log.Findings = append(s.Log.Findings, evidence.Finding{Rule: CanaryRule, Class: evidence.FindingControl, Confidence: evidence.ByWindow})
@@ -415,6 +420,7 @@ func TestOneThingWrong(t *testing.T) {
 		{"no boot line", func(s *evidence.Sandbox) { s.Log.Findings = nil }, LogNoFailure, Unproven},
 		{"hole in the log", func(s *evidence.Sandbox) { s.Log.Holes = []string{"orchestrator.stdout.3 was purged"} }, LogNoFailure, Unproven},
 		{"nothing read", func(s *evidence.Sandbox) { s.Log.Coverage = nil }, LogNoFailure, Unproven},
+		{"nothing came", func(s *evidence.Sandbox) { s.Log.Coverage[0].From = s.Log.Coverage[0].To }, LogNoFailure, Unproven},
 		{"not settled", func(s *evidence.Sandbox) { s.Log.Settled = false }, LogNoFailure, Unproven},
 		{"stderr thrown away", func(s *evidence.Sandbox) { s.Snapshot.Envd.Process.Stderr = "/dev/null" }, LogNoFailure, Unproven},
 		{"stderr in the journal", func(s *evidence.Sandbox) { s.Snapshot.Envd.Process.Stderr = "socket:[123]" }, LogNoFallback, Unproven},
@@ -552,6 +558,19 @@ func TestOneThingWrong(t *testing.T) {
 				t.Error("a red outcome must say what to do next")
 			}
 		})
+	}
+}
+
+// canaryAlone makes a log that holds the canary and no boot line, with a clock
+// that is off by skew. Its first record was made so long after the sandbox was
+// asked for; envd was started after 2.5 s.
+func canaryAlone(skew, first time.Duration) func(*evidence.Sandbox) {
+	return func(s *evidence.Sandbox) {
+		asked := s.API.Requested
+		s.Snapshot.Asked = asked.Add(4500 * time.Millisecond)
+		s.Log.First = asked.Add(skew + first)
+		s.Log.Canary = &evidence.Canary{Nonce: "A", Device: "/dev/ttyS0", Written: asked.Add(6 * time.Second)}
+		s.Log.Findings = []evidence.Finding{{Rule: CanaryRule, Class: evidence.FindingControl, Confidence: evidence.ByField, Time: asked.Add(skew + 6*time.Second)}}
 	}
 }
 
