@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,14 +14,23 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // The names of logs: as Nomad numbers a task's files (hashicorp/nomad
-// client/logmon/logging/rotator.go), and as everybody else calls them.
+// client/logmon/logging/rotator.go), as everybody else calls them and logrotate
+// renames them (dateext is its default on many systems), and as those are called
+// that are packed in a way that is not read here.
 var (
-	nomadName = regexp.MustCompile(`^(.+\.(?:stdout|stderr))\.(\d{1,9})(?:\.gz)?$`)
-	otherName = regexp.MustCompile(`\.log(?:\.\d+)?(?:\.gz)?$`)
+	nomadName       = regexp.MustCompile(`^(.+\.(?:stdout|stderr))\.(\d{1,9})(?:\.gz)?$`)
+	otherName       = regexp.MustCompile(`\.log(?:[.-](?:\d+|old))*(?:\.gz)?$`)
+	packedOtherwise = regexp.MustCompile(`(?:\.(?:stdout|stderr)\.\d{1,9}|\.log(?:[.-](?:\d+|old))*)\.(?:xz|zst|bz2|lz4|Z|zip)$`)
 )
+
+// packed are the first bytes of packed files: of gzip (RFC 1952), zstd (RFC
+// 8878), xz and bzip2.
+var packed = []string{"\x1f\x8b", "\x28\xb5\x2f\xfd", "\xfd7zXZ\x00", "BZh"}
 
 // logFile is one file of a log.
 type logFile struct {
@@ -35,7 +45,7 @@ type logFile struct {
 // find lists the logs that paths hold, in the order in which they were written
 // for each stream, and what of them cannot be looked at.
 func find(ctx context.Context, paths []string) (files []logFile, troubles []string, err error) {
-	seen := map[string]bool{}
+	seen := map[identity]bool{}
 	roots := make([]string, 0, len(paths))
 	for _, path := range paths {
 		root, err := filepath.EvalSymlinks(path)
@@ -54,14 +64,20 @@ func find(ctx context.Context, paths []string) (files []logFile, troubles []stri
 				troubles = append(troubles, path+" was removed while it was listed, and what it held was not read")
 			case err != nil:
 				troubles = append(troubles, fmt.Sprintf("list %s: %v; sandproof must be able to read it", path, err))
-			case entry.IsDir(), seen[path], !named && !isLog(entry.Name()):
+			case entry.IsDir():
+			case packedOtherwise.MatchString(entry.Name()):
+				troubles = append(troubles, path+" is packed in a way that is not read here, and was not; unpack it")
+			case !named && !isLog(entry.Name()):
 			case entry.Type()&fs.ModeSymlink != 0:
 				if target, err := filepath.EvalSymlinks(path); err != nil || !within(roots, target) {
 					troubles = append(troubles, path+" is a symlink to the outside and was not followed; name its target as well")
 				}
 			case entry.Type().IsRegular():
-				seen[path] = true
-				files = append(files, fileOf(path))
+				id, err := identify(path)
+				if err != nil || !seen[id] { // what cannot be looked at cannot be read, which its reading tells
+					files = append(files, fileOf(path))
+				}
+				seen[id] = err == nil
 			case named: // a FIFO among the logs is Nomad's own, and must never be opened
 				troubles = append(troubles, path+" is no regular file and was not opened")
 			}
@@ -75,6 +91,18 @@ func find(ctx context.Context, paths []string) (files []logFile, troubles []stri
 		return cmp.Or(cmp.Compare(a.stream, b.stream), cmp.Compare(a.index, b.index), cmp.Compare(a.path, b.path))
 	})
 	return files, troubles, nil
+}
+
+// identity is a file, by whatever name: paths may hold one another, and may be
+// spelt in two ways.
+type identity struct{ device, inode uint64 }
+
+func identify(path string) (identity, error) {
+	var stat unix.Stat_t
+	if err := unix.Lstat(path, &stat); err != nil {
+		return identity{}, err
+	}
+	return identity{stat.Dev, stat.Ino}, nil
 }
 
 func isLog(name string) bool { return nomadName.MatchString(name) || otherName.MatchString(name) }
@@ -106,8 +134,31 @@ func open(path string) (*os.File, int64, error) {
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s is no regular file", path)
 	}
+	if err == nil {
+		err = readable(file)
+	}
 	if err != nil {
 		return nil, 0, errors.Join(err, file.Close())
 	}
 	return file, info.Size(), nil
+}
+
+// readable is an error where a file is packed and its name does not say so:
+// searched as it is it would hold no failure.
+func readable(file *os.File) error {
+	if strings.HasSuffix(file.Name(), ".gz") {
+		return nil
+	}
+	const longest = 6
+	head := make([]byte, longest)
+	n, err := file.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	for _, magic := range packed {
+		if strings.HasPrefix(string(head[:n]), magic) {
+			return fmt.Errorf("%s is packed and its name does not say so: unpack it, or let its name end in .gz where it is gzip's", file.Name())
+		}
+	}
+	return nil
 }

@@ -1,0 +1,56 @@
+package history
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sandproof/internal/redact"
+)
+
+// TestOtherNames: what logrotate left is read, and what is packed in a way that
+// cannot be read is told, whatever its name says.
+func TestOtherNames(t *testing.T) {
+	boot, failed := record(1, "i1", booted), record(2, "i1", fallback)
+	for _, test := range []struct {
+		name, file, text string
+		want             Result
+		says             string
+	}{
+		{"dateext", "x.log-20260119", failed, Failures, ""},
+		{"dateext, packed", "x.log-20260119-1700000000.gz", pack(t, failed), Failures, ""},
+		{"an old one", "x.log.old", failed, Failures, ""},
+		{"zstd", "x.log.1.zst", "?", Unproven, "x.log.1.zst is packed in a way that is not read here"},
+		{"xz, of Nomad", "orchestrator.stdout.0.xz", "?", Unproven, "orchestrator.stdout.0.xz is packed in a way that is not read here"},
+		{"gzip that is not called so", "y.log", pack(t, failed), Unproven, "its name does not say so"},
+		{"xz that is not called so", "y.log", "\xfd7zXZ\x00\x00", Unproven, "its name does not say so"},
+		{"no log", "x.logic", failed, Clean, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "x.log"), boot)
+			write(t, filepath.Join(dir, test.file), test.text)
+			r, err := Scan(t.Context(), []string{dir}, Options{Redactor: redact.New()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Result != test.want || !strings.Contains(strings.Join(r.Uncovered, "; "), test.says) {
+				t.Errorf("%s: %s, %q; want %s, %q", r.Result, r.Reason, r.Uncovered, test.want, test.says)
+			}
+		})
+	}
+}
+
+// TestOneDirectoryTwice: a directory that is named in two ways is read once.
+func TestOneDirectoryTwice(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	write(t, filepath.Join(dir, "logs", "x.log"), record(1, "i1", fallback))
+	r, err := Scan(t.Context(), []string{"logs", filepath.Join(dir, "logs")}, Options{Redactor: redact.New()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Findings) != 1 || r.Findings[0].Count != 1 || r.Files != 1 {
+		t.Errorf("%d files, %+v; want one line in one file", r.Files, r.Findings)
+	}
+}
