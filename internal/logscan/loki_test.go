@@ -132,11 +132,11 @@ func (d *lokiDouble) take(w http.ResponseWriter, r *http.Request) {
 	}
 	ignored := 0
 	for _, s := range body.Streams {
-		labels, _ := json.Marshal(s.Stream)
-		known := d.streams[string(labels)]
+		labels := fmt.Sprint(s.Stream) // sorted by name
+		known := d.streams[labels]
 		if known == nil {
 			known = &lokiStream{Stream: s.Stream}
-			d.streams[string(labels)] = known
+			d.streams[labels] = known
 		}
 		for _, v := range s.Values {
 			switch last := len(known.Values) - 1; {
@@ -209,7 +209,11 @@ func (d *lokiDouble) query(w http.ResponseWriter, r *http.Request) {
 		}
 		given[f.stream].Values = append(given[f.stream].Values, f.value)
 	}
-	text, _ := json.Marshal(result)
+	text, err := json.Marshal(result)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	_, _ = fmt.Fprintf(w, `{"status":"success","data":{"resultType":"streams","result":%s}}`, text)
 }
 
@@ -262,7 +266,7 @@ func realLoki(t *testing.T, tenants bool) lokiServer {
 		t.Fatal(err)
 	}
 	said := &bytes.Buffer{}
-	command := exec.CommandContext(t.Context(), program, "-config.file="+file) //nolint:gosec // the program is the user's own
+	command := exec.CommandContext(t.Context(), program, "-config.file="+file)
 	command.Stdout, command.Stderr = said, said
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	ended := make(chan error, 1)
