@@ -27,6 +27,10 @@ type Record struct {
 	// Structured is true where the message is itself a structured record of
 	// envd's logger, which quotes what users ran: its words are not envd's.
 	Structured bool
+
+	// bare is true for a JSON object without a message under any known name:
+	// what it holds is looked at as it is.
+	bare bool
 }
 
 // zapTime is the layout of the console encoding's time.
@@ -127,7 +131,7 @@ func TimeOf(line []byte) time.Time {
 // say sets what a record says.
 func (r *Record) say(message string) {
 	r.Message = withoutPrefixes(normalise(message))
-	r.Structured = strings.HasPrefix(r.Message, `{"`) && json.Valid([]byte(r.Message))
+	r.Structured = !r.bare && strings.HasPrefix(r.Message, `{"`) && json.Valid([]byte(r.Message))
 	if id := sandboxInText(r.Message); r.SandboxID == "" && id != "" {
 		r.SandboxID, r.ByText = id, true
 	}
@@ -166,7 +170,12 @@ func decode(line []byte) (r Record, message string) {
 		}
 		r = known.record()
 		r.Time = known.time()
-		return r, known.first("message", "msg")
+		message, told := known.message()
+		r.bare = !told
+		if r.bare {
+			message = plain
+		}
+		return r, message
 	}
 	stamp, _, ok := cutStamp(plain)
 	if !ok {
@@ -188,7 +197,7 @@ type object map[string]string
 // the message and of the time.
 var usedFields = func() map[string]bool {
 	used := map[string]bool{}
-	for _, names := range [][]string{sandboxFields, templateFields, {"message", "msg"}, timeFields} {
+	for _, names := range [][]string{sandboxFields, templateFields, messageFields, timeFields} {
 		for _, name := range names {
 			used[name] = true
 		}
@@ -197,10 +206,12 @@ var usedFields = func() map[string]bool {
 }()
 
 // The names under which records carry the sandbox, surest first, the
-// sandbox's template, and the time.
+// sandbox's template, the message (zap's, Docker's json-file, journald's), and
+// the time.
 var (
 	sandboxFields  = []string{"sandbox.id", "sandbox_id", "instanceID", "sandboxID"}
 	templateFields = []string{"template.id", "envID"}
+	messageFields  = []string{"message", "msg", "log", "MESSAGE", "M"}
 	timeFields     = []string{"timestamp", "ts", "time"}
 )
 
@@ -249,6 +260,16 @@ func (o object) first(names ...string) string {
 // record is a record of what fields name.
 func (o object) record() Record {
 	return Record{SandboxID: o.first(sandboxFields...), TemplateID: o.first(templateFields...)}
+}
+
+// message is what is said; false where no field is known to say it.
+func (o object) message() (text string, told bool) {
+	for _, name := range messageFields {
+		if text, told := o[name]; told {
+			return text, true
+		}
+	}
+	return "", false
 }
 
 func (o object) time() time.Time {
@@ -336,8 +357,13 @@ func escapeLen(text string) int {
 		}
 		return introducer
 	}
-	if '@' <= text[1] && text[1] <= '_' {
-		return introducer
+	// ESC ( B and the like, ESC 7, ESC M.
+	n := 1
+	for n < len(text) && ' ' <= text[n] && text[n] <= '/' {
+		n++
+	}
+	if n < len(text) && '0' <= text[n] && (text[n] <= '_' || n > 1 && text[n] <= '~') {
+		return n + 1
 	}
 	return 0
 }
@@ -381,7 +407,8 @@ func withoutPrefixes(text string) string {
 	return withoutSyslogPrefix(text)
 }
 
-// withoutKernelPrefix takes "[ 1.234567] " off a text.
+// withoutKernelPrefix takes "[ 1.234567] " off a text, and "[ 1.234567][ T1] ",
+// as a kernel with CONFIG_PRINTK_CALLER has it.
 func withoutKernelPrefix(text string) string {
 	rest, ok := strings.CutPrefix(text, "[")
 	if !ok {
@@ -391,11 +418,20 @@ func withoutKernelPrefix(text string) string {
 	if !ok || !isNumber(seconds) {
 		return text
 	}
-	fraction, rest, ok := strings.Cut(rest, "] ")
+	fraction, rest, ok := strings.Cut(rest, "]")
 	if !ok || !isNumber(fraction) {
 		return text
 	}
-	return rest
+	if caller, after, ok := strings.Cut(strings.TrimPrefix(rest, " "), "] "); ok {
+		caller = strings.TrimPrefix(strings.TrimPrefix(caller, "["), " ")
+		if (strings.HasPrefix(caller, "T") || strings.HasPrefix(caller, "C")) && isNumber(caller[1:]) {
+			return after
+		}
+	}
+	if rest, ok := strings.CutPrefix(rest, " "); ok {
+		return rest
+	}
+	return text
 }
 
 // withoutSyslogPrefix takes "name[123]: " off a text.

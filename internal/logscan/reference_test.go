@@ -19,8 +19,8 @@ var (
 	refTime   = regexp.MustCompile(`^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^ ]*)  `)
 	refLevel  = regexp.MustCompile(`^[A-Za-z]{4,6}  `)
 	refText   = regexp.MustCompile(`^-> \[sandbox ([0-9A-Za-z-]{1,64})\]`)
-	refEscape = regexp.MustCompile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|\x1b[@-Z\\\\-_]")
-	refKernel = regexp.MustCompile(`^\[ ?\d+\.\d+\] `)
+	refEscape = regexp.MustCompile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|\x1b(?:[0-Z\\\\-_]|[ -/]+[0-~])")
+	refKernel = regexp.MustCompile(`^\[ ?\d+\.\d+\](?: ?\[ ?[TC]\d+\])? `)
 	refSyslog = regexp.MustCompile(`^[A-Za-z0-9_./-]+\[\d+\]: `)
 )
 
@@ -38,7 +38,7 @@ func (reference) parse(line []byte) Record {
 		message = message[len(refSyslog.FindString(message)):]
 	}
 	r.Message = message
-	if strings.HasPrefix(message, `{"`) {
+	if !r.bare && strings.HasPrefix(message, `{"`) {
 		r.Structured = json.Valid([]byte(message))
 	}
 	if match := refText.FindStringSubmatch(message); r.SandboxID == "" && match != nil {
@@ -61,7 +61,13 @@ func (reference) decode(line []byte) (Record, string) {
 				r.Time = t
 			}
 		}
-		return r, reference{}.first(values, "message", "msg")
+		for _, name := range []string{"message", "msg", "log", "MESSAGE", "M"} {
+			if text, ok := values[name].(string); ok {
+				return r, text
+			}
+		}
+		r.bare = true
+		return r, plain
 	}
 	if !refTime.MatchString(plain) {
 		return Record{}, plain
@@ -119,7 +125,7 @@ func FuzzParseEqualsTheReference(f *testing.F) {
 	f.Add([]byte(`{"message":"a","message":1,"Message":"b","sandbox.id":"\ud800\u0041","n":1e999,"ts":"2026-01-20T10:00:01.250+0100"}`))
 	f.Add([]byte("2026-01-20T10:00:01.2Z  INFO  m  {\"envID\": \"\xff\", \"instanceID\": \"\"}"))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		if diff := cmp.Diff(reference{}.parse(line), Parse(line)); diff != "" {
+		if diff := cmp.Diff(reference{}.parse(line), Parse(line), cmp.AllowUnexported(Record{})); diff != "" {
 			t.Errorf("%q: -reference +Parse:\n%s", line, diff)
 		}
 	})

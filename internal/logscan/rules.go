@@ -173,10 +173,12 @@ var rules = []Rule{
 	},
 	{
 		ID: "CGOK2", Class: evidence.FindingBenign, Meaning: "a line of a Go stack trace: a function or a file, and no words",
-		Match: regexp.MustCompile(`^\S*/\S*cgroup\S*(?: \+0x[0-9a-f]+)?$`),
+		Match: regexp.MustCompile(`^(?:created by )?\S*/\S*cgroup\S*(?:\([0-9a-fx{}.,?_ ]*\))?(?: in goroutine \d+)?(?: \+0x[0-9a-f]+)?$`),
 		Samples: []string{
 			"github.com/e2b-dev/infra/packages/orchestrator/pkg/sandbox/cgroup.(*managerImpl).failed(...)",
 			"/build/packages/orchestrator/pkg/sandbox/cgroup/errors.go:63 +0x1d",
+			"github.com/e2b-dev/infra/packages/orchestrator/pkg/sandbox/cgroup.(*managerImpl).failed({0xc000012345, 0x12})",
+			"created by github.com/e2b-dev/infra/packages/orchestrator/pkg/sandbox/cgroup.failLater in goroutine 17",
 		},
 	},
 	{
