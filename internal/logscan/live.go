@@ -2,6 +2,7 @@ package logscan
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -83,18 +84,20 @@ func (q *queue) take() []string {
 	return lines
 }
 
+// shownSigns are what a line holds that may be worth showing. They are looked
+// for as they are printed, since every line of a busy node's log is looked at.
+var shownSigns = func() []string {
+	signs := []string{"cgroup", "falling back", "host metrics", "===", "--- [GUEST]", "✓"}
+	for _, e := range endings {
+		signs = append(signs, e.text)
+	}
+	return signs
+}()
+
 // worthShowing holds back what no rule knows and what ends no guest, as nearly
 // every line of a log does. A line that it misses is not shown, and no more.
 func worthShowing(line string) bool {
-	if speaks(line) {
-		return true
-	}
-	for _, e := range endings {
-		if strings.Contains(line, e.text) {
-			return true
-		}
-	}
-	return strings.Contains(line, "falling back")
+	return slices.ContainsFunc(shownSigns, func(sign string) bool { return strings.Contains(line, sign) })
 }
 
 // follows is a stretch whose lines are followed as they come.
