@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"slices"
 	"time"
 
 	"sandproof/internal/logscan/search"
@@ -28,7 +27,9 @@ func Follow(ctx context.Context, paths []string, options Options) (Report, error
 		return Report{}, err
 	}
 	s := newScan(options)
-	s.report.Uncovered = troubles
+	for _, trouble := range troubles {
+		s.note(trouble)
+	}
 	f := &follow{worker: newWorker(s), paths: paths, streams: map[string]*tailed{}}
 	defer f.close()
 	f.take(files, true)
@@ -74,9 +75,7 @@ func (f *follow) refresh(ctx context.Context) {
 		troubles = append(troubles, err.Error())
 	}
 	for _, trouble := range troubles {
-		if !slices.Contains(f.report.Uncovered, trouble) {
-			f.report.Uncovered = append(f.report.Uncovered, trouble)
-		}
+		f.note(trouble)
 	}
 	f.take(files, false)
 }
@@ -169,7 +168,7 @@ func (f *follow) read(t *tailed) {
 				return // the rest of a line that was told already
 			}
 			path, offset := t.text.at(l.Offset)
-			f.line(l.Data, path, offset, l.Cut)
+			f.line(&t.text, l, path, offset)
 		})
 		f.report.Bytes += n
 		if f.report.Control == "" {

@@ -101,13 +101,16 @@ type scan struct {
 	mu       sync.Mutex
 	report   Report
 	findings map[key]*Finding
+	noted    map[string]bool // what is in report.Uncovered
+	long     map[string]bool // the sources of which a line was too long
 }
 
 // The bounds of a report, since a guest may print what it likes: how many
-// findings are kept, and how much of each text, in bytes.
+// findings and gaps are kept, and how much of each text, in bytes.
 const (
-	maxFindings = 10_000
-	maxText     = 1000
+	maxFindings  = 10_000
+	maxUncovered = 1000
+	maxText      = 1000
 )
 
 func (s *scan) short(text string) string {
@@ -118,7 +121,10 @@ func (s *scan) short(text string) string {
 }
 
 func newScan(options Options) *scan {
-	return &scan{Options: options, findings: map[key]*Finding{}, report: Report{Schema: Schema, Findings: []Finding{}}}
+	return &scan{
+		Options: options, findings: map[key]*Finding{}, noted: map[string]bool{}, long: map[string]bool{},
+		report: Report{Schema: Schema, Findings: []Finding{}},
+	}
 }
 
 // Scan reads every log under paths. An error means that nothing could be said;
@@ -132,7 +138,9 @@ func Scan(ctx context.Context, paths []string, options Options) (Report, error) 
 		return Report{}, noLogs(paths)
 	}
 	s := newScan(options)
-	s.report.Uncovered = troubles
+	for _, trouble := range troubles {
+		s.note(trouble)
+	}
 	units := make(chan unit)
 	var workers sync.WaitGroup
 	for range runtime.NumCPU() {
@@ -271,9 +279,19 @@ func clock(t time.Time) string {
 func (s *scan) uncoveredf(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if text := s.short(fmt.Sprintf(format, args...)); !slices.Contains(s.report.Uncovered, text) {
-		s.report.Uncovered = append(s.report.Uncovered, text)
+	s.note(fmt.Sprintf(format, args...))
+}
+
+// note adds what could not be read, once. The caller holds the lock, or is alone.
+func (s *scan) note(text string) {
+	if text = s.short(text); s.noted[text] || len(s.noted) > maxUncovered {
+		return
 	}
+	if len(s.noted) == maxUncovered {
+		text = fmt.Sprintf("more than %d gaps: the rest was not kept", maxUncovered)
+	}
+	s.noted[text] = true
+	s.report.Uncovered = append(s.report.Uncovered, text)
 }
 
 // worker reads units, one after the other.
@@ -281,13 +299,14 @@ type worker struct {
 	*scan
 
 	scanner *search.Scanner
+	scratch []byte // what was read around a line
 	// rules are those of messages that came before: guests say the same things
 	// again and again, and to ask every rule costs more than all else.
 	rules map[string]*logscan.Rule
 }
 
 func newWorker(s *scan) *worker {
-	return &worker{scan: s, scanner: search.New(), rules: map[string]*logscan.Rule{}}
+	return &worker{scan: s, scanner: search.New(), scratch: make([]byte, logscan.MaxRecordBytes), rules: map[string]*logscan.Rule{}}
 }
 
 // maxKnown bounds how many messages are remembered, and maxMessage how long
@@ -323,7 +342,7 @@ func (w *worker) unit(ctx context.Context, u unit) {
 	} else {
 		n, err = w.scanner.Scan(until{ctx, io.NewSectionReader(u.text, u.from, u.to-u.from)}, u.from, func(l search.Line) {
 			path, offset := u.text.at(l.Offset)
-			w.line(l.Data, path, offset, l.Cut)
+			w.line(u.text, l, path, offset)
 		})
 	}
 	if err != nil && ctx.Err() == nil {
@@ -348,7 +367,8 @@ func (w *worker) unpack(ctx context.Context, path string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("unpack %s: %w", path, err)
 	}
-	n, err := w.scanner.Scan(until{ctx, unpacked}, 0, func(l search.Line) { w.line(l.Data, path, l.Offset, l.Cut) })
+	t := &window{r: until{ctx, unpacked}}
+	n, err := w.scanner.Scan(t, 0, func(l search.Line) { w.line(t, l, path, l.Offset) })
 	first := w.firstTime(logFile{path: path, packed: true})
 	w.span(first, first)
 	if err != nil {
@@ -371,9 +391,17 @@ func (u until) Read(p []byte) (int, error) {
 	return u.Reader.Read(p)
 }
 
-// line judges one line that speaks of cgroups.
-func (w *worker) line(data []byte, source string, offset int64, cut bool) {
-	for i, record := range logscan.Records(data) {
+// line judges one line that speaks of cgroups: of a text, and at an offset of
+// its source.
+func (w *worker) line(from around, l search.Line, source string, offset int64) {
+	whole, text := w.enclose(from, l.Offset, l.Data)
+	for i, record := range logscan.Records(text) {
+		if whole.SandboxID != "" {
+			record.SandboxID, record.TemplateID, record.ByText = whole.SandboxID, whole.TemplateID, false
+		}
+		if record.Time.IsZero() {
+			record.Time = whole.Time
+		}
 		if !record.Time.IsZero() && record.Time.Before(w.Since) {
 			continue
 		}
@@ -382,9 +410,10 @@ func (w *worker) line(data []byte, source string, offset int64, cut bool) {
 		if i == 0 {
 			w.report.Lines++
 		}
+		harmless := rule == nil || rule.Class == evidence.FindingBenign || rule.Class == evidence.FindingControl
 		switch {
-		case cut && rule == nil:
-			w.report.Uncovered = append(w.report.Uncovered, fmt.Sprintf("a line at %d of %s is longer than %d bytes, and speaks of cgroups in what was not read", offset, source, search.MaxLine))
+		case l.Cut && harmless:
+			w.uncut(source, offset)
 		case rule == nil, rule.Class == evidence.FindingBenign:
 			w.report.Benign++
 		case rule.Class == evidence.FindingControl:
@@ -398,15 +427,20 @@ func (w *worker) line(data []byte, source string, offset int64, cut bool) {
 	}
 }
 
+// uncut notes the first line of a source that is too long to be read to its end.
+func (s *scan) uncut(source string, offset int64) {
+	if !s.long[source] {
+		s.long[source] = true
+		s.note(fmt.Sprintf("the line at %d of %s, and perhaps others of it, is longer than %d bytes, and was not read to its end", offset, source, search.MaxLine))
+	}
+}
+
 func (s *scan) add(rule *logscan.Rule, record logscan.Record, source string, offset int64) {
 	k := key{rule.ID, record.SandboxID}
 	f := s.findings[k]
 	if f == nil {
 		if len(s.findings) == maxFindings {
-			full := fmt.Sprintf("more than %d kinds of findings: the rest was not kept", maxFindings)
-			if !slices.Contains(s.report.Uncovered, full) {
-				s.report.Uncovered = append(s.report.Uncovered, full)
-			}
+			s.note(fmt.Sprintf("more than %d kinds of findings: the rest was not kept", maxFindings))
 			return
 		}
 		f = &Finding{

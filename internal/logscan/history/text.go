@@ -61,6 +61,9 @@ func (t *text) ReadAt(data []byte, offset int64) (int, error) {
 	return n, nil
 }
 
+// begin is where the first file begins that is still held.
+func (t *text) begin() int64 { return t.parts[0].base }
+
 func (t *text) close() {
 	for _, p := range t.parts {
 		_ = p.file.Close()
