@@ -159,9 +159,20 @@ func showLogs(out io.Writer, r history.Report) {
 		fmt.Fprintf(out, "not read: %s\n", redact.Terminal(trouble))
 	}
 	more(out, len(r.Uncovered)-shownTroubles, "gaps")
+	for _, name := range r.Silent[:min(len(r.Silent), shownTroubles)] {
+		fmt.Fprintf(out, "no boot in: %s\n", redact.Terminal(name))
+	}
+	more(out, len(r.Silent)-shownTroubles, "logs without a boot")
 	fmt.Fprintf(out, "%s: %s\n", r.Result, redact.Terminal(r.Reason))
-	fmt.Fprintf(out, "%d logs, %d files, %d bytes, from %s to %s; %d lines speak of cgroups, %d of them harmlessly\n",
-		r.Logs, r.Files, r.Bytes, when(r.Oldest), when(r.Newest), r.Lines, r.Benign)
+	fmt.Fprintf(out, "%s, %s, %s, from %s to %s; speaking of cgroups: %s, harmless: %d\n",
+		counted(r.Logs, "log"), counted(r.Files, "file"), counted(int(r.Bytes), "byte"), when(r.Oldest), when(r.Newest), counted(r.Lines, "line"), r.Benign)
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func more(out io.Writer, n int, what string) {

@@ -25,8 +25,8 @@ func TestLogsScan(t *testing.T) {
 		code       int
 		says       []string
 	}{
-		{"clean", boot, nil, 0, []string{"clean: no failure from 2026-01-20 10:00:01Z"}},
-		{"a failure", boot + line("falling back to no-op cgroup manager"), nil, 1, []string{"CG003", "tpl", "i1", "nothing is limited", "failures: envd said 1 times"}},
+		{"clean", boot, nil, 0, []string{"clean: no failure from 2026-01-20 10:00:01Z", "in capitals are not looked for", "1 log, 1 file, "}},
+		{"a failure", boot + line("falling back to no-op cgroup manager"), nil, 1, []string{"CG003", "tpl", "i1", "nothing is limited", "failures: envd said 1 time that"}},
 		{"control characters", boot + line("cgroup failed \x1b]0;evil\x07\u202e"), nil, 2, []string{"unproven"}},
 		{"no boot", line("hello"), nil, 2, []string{"no line of any guest's boot"}},
 		{"purged", boot, []string{"--since", "2026-01-20T09:00:00Z"}, 2, []string{"purged or never written"}},

@@ -37,6 +37,9 @@ type logFile struct {
 	path   string
 	stream string // the files of one index sequence; a single file's own path
 	index  int
+	// log is the log of which it is a file, and task the task and its stream that
+	// all allocations have; the log's name where it is no task's.
+	log, task string
 	// rotated: index is Nomad's, and not 0 for want of one; packed: its bytes
 	// are compressed.
 	rotated, packed bool
@@ -108,10 +111,15 @@ func identify(path string) (identity, error) {
 func isLog(name string) bool { return nomadName.MatchString(name) || otherName.MatchString(name) }
 
 func fileOf(path string) logFile {
-	f := logFile{path: path, stream: path, packed: strings.HasSuffix(path, ".gz")}
+	f := logFile{path: path, stream: path, log: path, packed: strings.HasSuffix(path, ".gz")}
+	if suffix := otherName.FindString(path); suffix != "" {
+		f.log = strings.TrimSuffix(path, suffix) + ".log"
+	}
+	f.task = f.log
 	if match := nomadName.FindStringSubmatch(filepath.Base(path)); match != nil {
 		if index, err := strconv.Atoi(match[2]); err == nil {
 			f.stream, f.index, f.rotated = filepath.Join(filepath.Dir(path), match[1]), index, true
+			f.log, f.task = f.stream, match[1]
 		}
 	}
 	return f

@@ -1,7 +1,6 @@
 package history
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -30,7 +29,7 @@ func Follow(ctx context.Context, paths []string, options Options) (Report, error
 	for _, trouble := range troubles {
 		s.note(trouble)
 	}
-	f := &follow{worker: newWorker(s), paths: paths, streams: map[string]*tailed{}}
+	f := &follow{worker: newWorker(s), paths: paths, block: make([]byte, edge), streams: map[string]*tailed{}}
 	defer f.close()
 	f.take(files, true)
 	look, refresh := time.NewTicker(followLook), time.NewTicker(followFind)
@@ -56,11 +55,13 @@ type follow struct {
 	*worker // one for all logs: its memory is what costs
 
 	paths   []string
+	block   []byte // for lookIn
 	streams map[string]*tailed
 }
 
 // tailed is one log, from where it was found on.
 type tailed struct {
+	log    *log
 	newest int
 	text   text
 	read   int64 // up to here whole lines were read
@@ -86,9 +87,8 @@ func (f *follow) take(files []logFile, history bool) {
 	for _, file := range files {
 		t := f.streams[file.stream]
 		if t == nil {
-			t = &tailed{newest: -1}
+			t = &tailed{newest: -1, log: f.of(file)}
 			f.streams[file.stream] = t
-			f.report.Logs++
 		}
 		if file.packed || file.index <= t.newest {
 			continue
@@ -163,6 +163,7 @@ func (f *follow) read(t *tailed) {
 	if err == nil && end > t.read {
 		var n int64
 		from := t.read
+		f.log = t.log
 		n, err = f.scanner.Scan(io.NewSectionReader(&t.text, from, end-from), from, func(l search.Line) {
 			if t.skip && l.Offset == from {
 				return // the rest of a line that was told already
@@ -171,8 +172,8 @@ func (f *follow) read(t *tailed) {
 			f.line(&t.text, l, path, offset)
 		})
 		f.report.Bytes += n
-		if f.report.Control == "" {
-			f.controlIn(bufio.NewReaderSize(io.NewSectionReader(&t.text, from, end-from), edge))
+		if err == nil && !t.log.control {
+			err = f.lookIn(t.log, io.NewSectionReader(&t.text, from, end-from), f.block)
 		}
 		t.read, t.skip = end, false
 	}

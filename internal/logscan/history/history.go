@@ -4,10 +4,8 @@ package history
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -39,7 +37,7 @@ type Report struct {
 	// any log, zero where none has one.
 	Oldest time.Time `json:"oldest,omitzero"`
 	Newest time.Time `json:"newest,omitzero"`
-	Logs   int       `json:"logs"` // streams: all files of one index sequence are one
+	Logs   int       `json:"logs"` // all files of one index sequence are one
 	Files  int       `json:"files"`
 	Bytes  int64     `json:"bytes"` // of text, unpacked
 	// Lines are those that hold a word of envd's failures, harmless or not.
@@ -49,8 +47,11 @@ type Report struct {
 	// Benign counts lines that speak of cgroups and mean no harm.
 	Benign int `json:"benign"`
 	// Control is a line of a guest's boot, which shows that consoles come out in
-	// these logs; empty where none was found.
+	// one of these logs; empty where none was found.
 	Control string `json:"control,omitempty"`
+	// Silent are the logs that name sandboxes and hold no line of a guest's boot.
+	// It is not looked for where there are failures.
+	Silent []string `json:"silent,omitempty"`
 	// Uncovered says what was asked for and could not be read: with any of it,
 	// silence is not health.
 	Uncovered []string `json:"uncovered,omitempty"`
@@ -103,6 +104,7 @@ type scan struct {
 	findings map[key]*Finding
 	noted    map[string]bool // what is in report.Uncovered
 	long     map[string]bool // the sources of which a line was too long
+	logs     map[string]*log
 }
 
 // The bounds of a report, since a guest may print what it likes: how many
@@ -122,7 +124,7 @@ func (s *scan) short(text string) string {
 
 func newScan(options Options) *scan {
 	return &scan{
-		Options: options, findings: map[key]*Finding{}, noted: map[string]bool{}, long: map[string]bool{},
+		Options: options, findings: map[key]*Finding{}, noted: map[string]bool{}, long: map[string]bool{}, logs: map[string]*log{},
 		report: Report{Schema: Schema, Findings: []Finding{}},
 	}
 }
@@ -159,8 +161,11 @@ func Scan(ctx context.Context, paths []string, options Options) (Report, error) 
 	if ctx.Err() != nil {
 		return Report{}, fmt.Errorf("scan the logs: %w", context.Cause(ctx))
 	}
-	if s.report.Control == "" && !s.found(evidence.FindingFailure) {
-		s.lookForControl(ctx, files)
+	if !s.found(evidence.FindingFailure) {
+		s.lookForControls(ctx, files)
+	}
+	if ctx.Err() != nil {
+		return Report{}, fmt.Errorf("scan the logs: %w", context.Cause(ctx))
 	}
 	return s.conclude(), nil
 }
@@ -190,6 +195,7 @@ type unit struct {
 	text     *text
 	from, to int64
 	packed   string // the path of a packed file, which is read from its beginning
+	log      *log
 	done     func()
 }
 
@@ -198,11 +204,11 @@ const unitSize = 16 << 20
 
 // stream hands out a log in units. Consecutive files are one text.
 func (s *scan) stream(ctx context.Context, files []logFile, units chan<- unit) {
-	s.report.Logs++
+	l := s.of(files[0])
 	s.gaps(files)
 	for len(files) > 0 && ctx.Err() == nil {
 		if files[0].packed {
-			units <- unit{packed: files[0].path, done: func() {}}
+			units <- unit{packed: files[0].path, log: l, done: func() {}}
 			files = files[1:]
 			continue
 		}
@@ -218,13 +224,13 @@ func (s *scan) stream(ctx context.Context, files []logFile, units chan<- unit) {
 			n++
 		}
 		files = files[max(n, 1):]
-		s.times(t)
-		s.cut(ctx, t, units)
+		s.times(l, t)
+		s.cut(ctx, l, t, units)
 	}
 }
 
 // cut hands out a text in units, and closes it when all are read.
-func (s *scan) cut(ctx context.Context, t *text, units chan<- unit) {
+func (s *scan) cut(ctx context.Context, l *log, t *text, units chan<- unit) {
 	var open sync.WaitGroup
 	for from := int64(0); from < t.size && ctx.Err() == nil; {
 		to, err := search.LineEnd(t, from+unitSize, t.size)
@@ -233,7 +239,7 @@ func (s *scan) cut(ctx context.Context, t *text, units chan<- unit) {
 			break
 		}
 		open.Add(1)
-		units <- unit{text: t, from: from, to: to, done: open.Done}
+		units <- unit{text: t, from: from, to: to, log: l, done: open.Done}
 		from = to
 	}
 	go func() {
@@ -298,6 +304,7 @@ func (s *scan) note(text string) {
 type worker struct {
 	*scan
 
+	log     *log // of what is read just now
 	scanner *search.Scanner
 	scratch []byte // what was read around a line
 	// rules are those of messages that came before: guests say the same things
@@ -335,6 +342,7 @@ func (w *worker) ruleOf(r logscan.Record) *logscan.Rule {
 // unit reads one unit.
 func (w *worker) unit(ctx context.Context, u unit) {
 	defer u.done()
+	w.log = u.log
 	var n int64
 	var err error
 	if u.packed != "" {
@@ -370,7 +378,7 @@ func (w *worker) unpack(ctx context.Context, path string) (int64, error) {
 	t := &window{r: until{ctx, unpacked}}
 	n, err := w.scanner.Scan(t, 0, func(l search.Line) { w.line(t, l, path, l.Offset) })
 	first := w.firstTime(logFile{path: path, packed: true})
-	w.span(first, first)
+	w.span(w.log, first, first)
 	if err != nil {
 		err = fmt.Errorf("unpack %s: %w", path, err)
 	}
@@ -407,6 +415,7 @@ func (w *worker) line(from around, l search.Line, source string, offset int64) {
 		}
 		rule := w.ruleOf(record)
 		w.mu.Lock()
+		w.log.sandbox = w.log.sandbox || record.SandboxID != ""
 		if i == 0 {
 			w.report.Lines++
 		}
@@ -417,6 +426,7 @@ func (w *worker) line(from around, l search.Line, source string, offset int64) {
 		case rule == nil, rule.Class == evidence.FindingBenign:
 			w.report.Benign++
 		case rule.Class == evidence.FindingControl:
+			w.log.control = true
 			if w.report.Control == "" {
 				w.report.Control = w.short(record.Message)
 			}
@@ -478,24 +488,22 @@ func (s *scan) found(class evidence.FindingClass) bool {
 const edge = 256 << 10
 
 // times notes from when to when a text goes.
-func (s *scan) times(t *text) {
+func (s *scan) times(l *log, t *text) {
 	first := timeIn(io.NewSectionReader(t, 0, min(edge, t.size)))
 	end := make([]byte, min(edge, t.size))
 	if _, err := t.ReadAt(end, t.size-int64(len(end))); err != nil {
 		return // its reading proper tells
 	}
-	var last time.Time
-	for len(end) > 0 && last.IsZero() {
-		begin := bytes.LastIndexByte(end[:len(end)-1], '\n') + 1
-		last = logscan.TimeOf(end[begin:])
-		end = end[:begin]
-	}
-	s.span(first, last)
+	s.span(l, first, lastTime(end))
 }
 
-func (s *scan) span(first, last time.Time) {
+// span notes that a log goes from a time to a time, zero where it is not known.
+func (s *scan) span(l *log, first, last time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !first.IsZero() && (l.oldest.IsZero() || first.Before(l.oldest)) {
+		l.oldest = first
+	}
 	if !first.IsZero() && (s.report.Oldest.IsZero() || first.Before(s.report.Oldest)) {
 		s.report.Oldest = first
 	}
@@ -531,51 +539,6 @@ func (s *scan) firstTime(f logFile) time.Time {
 	return timeIn(io.LimitReader(r, edge))
 }
 
-// controlSign is what the boot lines that people's inits print hold, other than
-// those that speak of cgroups themselves.
-var controlSign = []byte("=== ")
-
-// lookForControl reads the logs once more, up to the first line of a guest's
-// boot: without one, nothing shows that consoles come out in them.
-func (s *scan) lookForControl(ctx context.Context, files []logFile) {
-	for _, f := range slices.Backward(files) {
-		file, _, err := open(f.path)
-		if err != nil {
-			continue
-		}
-		var r io.Reader = until{ctx, file}
-		if f.packed {
-			if r, err = gzip.NewReader(r); err != nil {
-				_ = file.Close()
-				continue
-			}
-		}
-		found := s.controlIn(bufio.NewReaderSize(r, edge))
-		_ = file.Close()
-		if found {
-			return
-		}
-	}
-}
-
-func (s *scan) controlIn(r *bufio.Reader) bool {
-	for {
-		line, err := r.ReadSlice('\n')
-		if bytes.Contains(line, controlSign) {
-			for _, record := range logscan.Records(bytes.TrimRight(line, "\n")) {
-				rule := logscan.Classify(record)
-				if rule != nil && rule.Class == evidence.FindingControl && (record.Time.IsZero() || !record.Time.Before(s.Since)) {
-					s.report.Control = s.short(record.Message)
-					return true
-				}
-			}
-		}
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			return false
-		}
-	}
-}
-
 // conclude makes the report.
 func (s *scan) conclude() Report {
 	s.mu.Lock()
@@ -588,14 +551,37 @@ func (s *scan) conclude() Report {
 	}) {
 		r.Findings = append(r.Findings, *s.findings[k])
 	}
-	r.Uncovered = slices.Clone(r.Uncovered)
-	if !s.Since.IsZero() && (r.Oldest.IsZero() || r.Oldest.After(s.Since)) {
-		r.Uncovered = append(r.Uncovered, fmt.Sprintf("the oldest record of all is of %s, and %s was asked for: what came before was purged or never written",
-			clock(r.Oldest), clock(s.Since)))
+	r.Logs = len(s.logs)
+	s.young()
+	r.Uncovered = slices.Sorted(slices.Values(s.report.Uncovered))
+	for _, name := range slices.Sorted(maps.Keys(s.logs)) {
+		if l := s.logs[name]; l.sandbox && !l.control && !s.found(evidence.FindingFailure) {
+			r.Silent = append(r.Silent, name)
+		}
 	}
-	slices.Sort(r.Uncovered)
 	r.Result, r.Reason = s.judge(r)
 	return r
+}
+
+// young notes the tasks that carry sandboxes, and whose oldest record of all
+// allocations is younger than what was asked for. Another task's log says
+// nothing about them.
+func (s *scan) young() {
+	if s.Since.IsZero() {
+		return
+	}
+	carries, oldest := map[string]bool{}, map[string]time.Time{}
+	for _, l := range s.logs {
+		carries[l.task] = carries[l.task] || l.sandbox || l.control
+		if at := oldest[l.task]; at.IsZero() || !l.oldest.IsZero() && l.oldest.Before(at) {
+			oldest[l.task] = l.oldest
+		}
+	}
+	for _, task := range slices.Sorted(maps.Keys(oldest)) {
+		if at := oldest[task]; carries[task] && (at.IsZero() || at.After(s.Since)) {
+			s.note(fmt.Sprintf("the oldest record of %s is of %s, and %s was asked for: what came before was purged or never written", task, clock(at), clock(s.Since)))
+		}
+	}
 }
 
 func (s *scan) judge(r Report) (Result, string) {
@@ -609,15 +595,25 @@ func (s *scan) judge(r Report) (Result, string) {
 	}
 	switch {
 	case failures > 0:
-		return Failures, fmt.Sprintf("envd said %d times that its cgroups failed", failures)
+		return Failures, fmt.Sprintf("envd said %s that its cgroups failed", counted(failures, "time", "times"))
 	case unknown > 0:
-		return Unproven, fmt.Sprintf("%d lines speak of cgroup trouble, and no rule knows them", unknown)
+		return Unproven, counted(unknown, "line speaks of cgroup trouble, and no rule knows it", "lines speak of cgroup trouble, and no rule knows them")
 	case len(r.Uncovered) > 0:
 		return Unproven, "no failure was found, and not everything was read: " + r.Uncovered[0]
 	case r.Bytes == 0:
 		return Unproven, "nothing was there to read"
 	case r.Control == "":
 		return Unproven, "no failure was found, and no line of any guest's boot either: these logs may not carry guests' consoles, and then they are silent whatever happens"
+	case len(r.Silent) > 0:
+		return Unproven, fmt.Sprintf("no failure was found, and %s no line of any guest's boot, such as %s: silence says nothing there; where that is another program's log, name the orchestrator's alone",
+			counted(len(r.Silent), "log that names sandboxes holds", "logs that name sandboxes hold"), r.Silent[0])
 	}
-	return Clean, fmt.Sprintf("no failure from %s to %s, in logs that carry guests' boots", clock(r.Oldest), clock(r.Newest))
+	return Clean, fmt.Sprintf("no failure from %s to %s, in logs that carry guests' boots; words that were torn or stand in capitals are not looked for", clock(r.Oldest), clock(r.Newest))
+}
+
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

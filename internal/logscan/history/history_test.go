@@ -76,7 +76,7 @@ func TestScan(t *testing.T) {
 		{name: "two sandboxes", files: map[string]string{logs + "0": record(2, "i2", fallback) + record(3, "i1", fallback)}, want: Failures, found: "CG003 tpl i1 1"},
 		{name: "no boot line", files: map[string]string{logs + "0": record(2, "i1", "hello")}, want: Unproven, reason: "no line of any guest's boot"},
 		{name: "an empty log", files: map[string]string{logs + "0": ""}, want: Unproven, reason: "nothing was there to read"},
-		{name: "unknown trouble", files: map[string]string{logs + "0": boot + record(2, "i1", "cgroup v9: operation not permitted")}, want: Unproven, reason: "no rule knows them", found: "CG0U0 tpl i1 1"},
+		{name: "unknown trouble", files: map[string]string{logs + "0": boot + record(2, "i1", "cgroup v9: operation not permitted")}, want: Unproven, reason: "1 line speaks of cgroup trouble, and no rule knows it", found: "CG0U0 tpl i1 1"},
 		{name: "a missing file", files: map[string]string{logs + "0": boot, logs + "2": boot}, want: Unproven, reason: "the files 1 to 1 are missing"},
 		{name: "purged", files: map[string]string{logs + "3": boot}, want: Unproven, reason: "purged before 2026-01-20 10:01:00Z"},
 		{name: "purged before what was asked for", files: map[string]string{logs + "3": boot + record(5, "i1", booted)}, since: at(3), want: Clean},
@@ -245,7 +245,7 @@ func BenchmarkFollowIdle(b *testing.B) {
 	for i := range 1000 {
 		writeLog(b, filepath.Join(dir, fmt.Sprintf("alloc/%d/alloc/logs/orchestrator.stdout.0", i)), "hello\n")
 	}
-	f := &follow{worker: newWorker(newScan(Options{Redactor: redact.New()})), paths: []string{dir}, streams: map[string]*tailed{}}
+	f := &follow{worker: newWorker(newScan(Options{Redactor: redact.New()})), paths: []string{dir}, block: make([]byte, edge), streams: map[string]*tailed{}}
 	defer f.close()
 	f.refresh(b.Context())
 	b.Run("look", func(b *testing.B) {

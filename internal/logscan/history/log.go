@@ -1,0 +1,168 @@
+package history
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+
+	"sandproof/internal/evidence"
+	"sandproof/internal/logscan"
+)
+
+// log is what one log, such as a task's stdout of one allocation, shows of
+// itself.
+type log struct {
+	name   string
+	task   string    // the task and its stream; the log's own name where it is no task's
+	oldest time.Time // of its first record, zero where none has a time
+	// sandbox: a record names one; control: so much as one line of a guest's
+	// boot came out of it.
+	sandbox, control bool
+}
+
+// of is the log of a file.
+func (s *scan) of(f logFile) *log {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.logs[f.log]
+	if l == nil {
+		l = &log{name: f.log, task: f.task}
+		s.logs[f.log] = l
+	}
+	return l
+}
+
+// lookForControls reads the logs once more of which no boot line was met, each
+// up to the first: without one, nothing shows that guests' consoles come out in
+// it.
+func (s *scan) lookForControls(ctx context.Context, files []logFile) {
+	silent := map[*log][]logFile{}
+	for _, f := range files {
+		if l := s.of(f); !l.control {
+			silent[l] = append(silent[l], f)
+		}
+	}
+	logs := make(chan *log)
+	var workers sync.WaitGroup
+	for range runtime.NumCPU() {
+		workers.Go(func() {
+			buf := make([]byte, edge)
+			for l := range logs {
+				// The newest first: it is the likeliest to be of the time that is
+				// asked for.
+				for i := len(silent[l]) - 1; i >= 0 && !l.control && ctx.Err() == nil; i-- {
+					if err := s.lookInFile(ctx, l, silent[l][i], buf); err != nil && ctx.Err() == nil {
+						s.uncoveredf("look for boots: %v", err)
+					}
+				}
+			}
+		})
+	}
+	for l := range silent {
+		logs <- l
+	}
+	close(logs)
+	workers.Wait()
+}
+
+func (s *scan) lookInFile(ctx context.Context, l *log, f logFile, buf []byte) error {
+	file, _, err := open(f.path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	var r io.Reader = until{ctx, file}
+	if f.packed {
+		if r, err = gzip.NewReader(r); err != nil {
+			return err
+		}
+	}
+	return s.lookIn(l, r, buf)
+}
+
+// lookIn looks at a text of a log in blocks of whole lines.
+func (s *scan) lookIn(l *log, r io.Reader, buf []byte) error {
+	for n := 0; ; {
+		got, err := io.ReadFull(r, buf[n:])
+		n += got
+		end := n
+		if last := bytes.LastIndexByte(buf[:n], '\n'); err == nil && last >= 0 {
+			end = last + 1
+		}
+		s.lookAt(l, buf[:end])
+		switch n = copy(buf, buf[end:n]); {
+		case l.control, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// lookAt notes whether a block of a log holds a line of a boot, and whether it
+// holds one that names a sandbox.
+func (s *scan) lookAt(l *log, block []byte) {
+	if !s.Since.IsZero() {
+		if last := lastTime(block); !last.IsZero() && last.Before(s.Since) {
+			return
+		}
+	}
+	l.control = l.control || s.holds(block, logscan.ControlSigns, func(record logscan.Record) bool {
+		rule := logscan.Classify(record)
+		if rule == nil || rule.Class != evidence.FindingControl {
+			return false
+		}
+		s.booted(record)
+		return true
+	})
+	l.sandbox = l.sandbox || s.holds(block, logscan.SandboxSigns, func(record logscan.Record) bool { return record.SandboxID != "" })
+}
+
+// booted keeps the first control for the report.
+func (s *scan) booted(record logscan.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.report.Control == "" {
+		s.report.Control = s.short(record.Message)
+	}
+}
+
+// holds tells whether a block has a record that counts, on a line with one of
+// the signs, of which is true what is asked.
+func (s *scan) holds(block []byte, signs [][]byte, is func(logscan.Record) bool) bool {
+	for _, sign := range signs {
+		for from := 0; ; {
+			at := bytes.Index(block[from:], sign)
+			if at < 0 {
+				break
+			}
+			begin := bytes.LastIndexByte(block[:from+at], '\n') + 1
+			line, _, _ := bytes.Cut(block[begin:], feed)
+			for _, record := range logscan.Records(line) {
+				if (record.Time.IsZero() || !record.Time.Before(s.Since)) && is(record) {
+					return true
+				}
+			}
+			if from = begin + len(line) + 1; from >= len(block) {
+				break
+			}
+		}
+	}
+	return false
+}
+
+// lastTime is the time of the last record with one.
+func lastTime(text []byte) (last time.Time) {
+	for len(text) > 0 && last.IsZero() {
+		begin := bytes.LastIndexByte(text[:len(text)-1], '\n') + 1
+		last = logscan.TimeOf(text[begin:])
+		text = text[:begin]
+	}
+	return last
+}
