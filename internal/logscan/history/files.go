@@ -40,6 +40,7 @@ type logFile struct {
 	// log is the log of which it is a file, and task the task and its stream that
 	// all allocations have; the log's name where it is no task's.
 	log, task string
+	id        identity
 	// rotated: index is Nomad's, and not 0 for want of one; packed: its bytes
 	// are compressed.
 	rotated, packed bool
@@ -66,7 +67,7 @@ func find(ctx context.Context, paths []string) (files []logFile, troubles []stri
 			case errors.Is(err, fs.ErrNotExist):
 				troubles = append(troubles, path+" was removed while it was listed, and what it held was not read")
 			case err != nil:
-				troubles = append(troubles, fmt.Sprintf("list %s: %v; sandproof must be able to read it", path, err))
+				troubles = append(troubles, fmt.Sprintf("list %s: %v", path, hinted(err)))
 			case entry.IsDir():
 			case packedOtherwise.MatchString(entry.Name()):
 				troubles = append(troubles, path+" is packed in a way that is not read here, and was not; unpack it")
@@ -78,7 +79,9 @@ func find(ctx context.Context, paths []string) (files []logFile, troubles []stri
 			case entry.Type().IsRegular():
 				id, err := identify(path)
 				if err != nil || !seen[id] { // what cannot be looked at cannot be read, which its reading tells
-					files = append(files, fileOf(path))
+					file := fileOf(path)
+					file.id = id
+					files = append(files, file)
 				}
 				seen[id] = err == nil
 			case named: // a FIFO among the logs is Nomad's own, and must never be opened
@@ -106,6 +109,15 @@ func identify(path string) (identity, error) {
 		return identity{}, err
 	}
 	return identity{stat.Dev, stat.Ino}, nil
+}
+
+// identityOf is an open file's identity, and whether the file still has a name.
+func identityOf(file *os.File) (id identity, named bool) {
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &stat); err != nil {
+		return identity{}, true
+	}
+	return identity{stat.Dev, stat.Ino}, stat.Nlink > 0
 }
 
 func isLog(name string) bool { return nomadName.MatchString(name) || otherName.MatchString(name) }
@@ -136,7 +148,7 @@ func open(path string) (*os.File, int64, error) {
 	// Without blocking, should the name have become a FIFO in between.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, hinted(err)
 	}
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -149,6 +161,18 @@ func open(path string) (*os.File, int64, error) {
 		return nil, 0, errors.Join(err, file.Close())
 	}
 	return file, info.Size(), nil
+}
+
+// hinted says what to do about an error of opening a file.
+func hinted(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; sandproof must be able to read it", err)
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return fmt.Errorf("%w; let more files be open (ulimit -n), or name fewer logs at once", err)
+	default:
+		return err
+	}
 }
 
 // readable is an error where a file is packed and its name does not say so:

@@ -1,8 +1,10 @@
 package history
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"sandproof/internal/redact"
@@ -52,5 +54,16 @@ func TestOneDirectoryTwice(t *testing.T) {
 	}
 	if len(r.Findings) != 1 || r.Findings[0].Count != 1 || r.Files != 1 {
 		t.Errorf("%d files, %+v; want one line in one file", r.Files, r.Findings)
+	}
+}
+
+// TestHints: too many open files are not taken for missing rights.
+func TestHints(t *testing.T) {
+	for err, want := range map[error]string{
+		syscall.EMFILE: "ulimit -n", syscall.ENFILE: "ulimit -n", syscall.EACCES: "must be able to read it",
+	} {
+		if got := hinted(&os.PathError{Op: "open", Path: "x", Err: err}).Error(); !strings.Contains(got, want) {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
 	}
 }

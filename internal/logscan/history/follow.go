@@ -1,10 +1,12 @@
 package history
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 	"time"
 
 	"sandproof/internal/logscan/search"
@@ -26,10 +28,11 @@ func Follow(ctx context.Context, paths []string, options Options) (Report, error
 		return Report{}, err
 	}
 	s := newScan(options)
+	s.report.Oldest = time.Now()
 	for _, trouble := range troubles {
 		s.note(trouble)
 	}
-	f := &follow{worker: newWorker(s), paths: paths, block: make([]byte, edge), streams: map[string]*tailed{}}
+	f := newFollow(s, paths)
 	defer f.close()
 	f.take(files, true)
 	look, refresh := time.NewTicker(followLook), time.NewTicker(followFind)
@@ -38,12 +41,13 @@ func Follow(ctx context.Context, paths []string, options Options) (Report, error
 	for {
 		select {
 		case <-look.C:
-			f.look()
+			f.look(false)
 		case <-refresh.C:
 			f.refresh(ctx)
 		case <-ctx.Done():
 			f.refresh(context.WithoutCancel(ctx))
-			f.look()
+			f.look(true)
+			f.report.Newest = time.Now()
 			return s.conclude(), nil
 		}
 	}
@@ -54,20 +58,43 @@ func Follow(ctx context.Context, paths []string, options Options) (Report, error
 type follow struct {
 	*worker // one for all logs: its memory is what costs
 
-	paths   []string
-	block   []byte // for lookIn
-	streams map[string]*tailed
+	paths []string
+	block []byte // for lookIn
+	// current is what each stream is written to; tails are all that are looked
+	// at: a log that was renamed may be written to until its writer opens the new
+	// one.
+	current map[string]*tailed
+	tails   map[*tailed]bool
+	// held are the open files: as long as one is open, no other has its identity.
+	held map[identity]bool
+}
+
+func newFollow(s *scan, paths []string) *follow {
+	return &follow{
+		worker: newWorker(s), paths: paths, block: make([]byte, edge),
+		current: map[string]*tailed{}, tails: map[*tailed]bool{}, held: map[identity]bool{},
+	}
 }
 
 // tailed is one log, from where it was found on.
 type tailed struct {
 	log    *log
+	stream string
 	newest int
 	text   text
 	read   int64 // up to here whole lines were read
 	// skip: the open line is longer than any may be, and its rest says nothing.
 	skip bool
+	// waited is where the record begins for the end of which a look was waited.
+	waited int64
+	// head is how the newest file begins, and before how it did before it was cut:
+	// by them a copy is known. What is in a copy has been read.
+	head, before []byte
+	copied       bool
 }
+
+// maxHead is how much of a file's beginning is remembered, in bytes.
+const maxHead = 256
 
 // refresh looks for new files.
 func (f *follow) refresh(ctx context.Context) {
@@ -79,19 +106,26 @@ func (f *follow) refresh(ctx context.Context) {
 		f.note(trouble)
 	}
 	f.take(files, false)
+	for t := range f.tails {
+		f.letGo(t)
+	}
 }
 
-// take takes up files that are not known; of those that were there at the
+// take takes up files that are not held; of those that were there at the
 // beginning, what they hold is history.
 func (f *follow) take(files []logFile, history bool) {
 	for _, file := range files {
-		t := f.streams[file.stream]
-		if t == nil {
-			t = &tailed{newest: -1, log: f.of(file)}
-			f.streams[file.stream] = t
-		}
-		if file.packed || file.index <= t.newest {
+		if file.packed || f.held[file.id] {
 			continue
+		}
+		t := f.current[file.stream]
+		switch {
+		case t == nil:
+			t = &tailed{newest: -1, log: f.of(file), stream: file.stream}
+		case file.rotated && file.index < t.newest:
+			continue // it was read, and is final
+		case file.index == t.newest: // the one that is held has another name now, or none
+			t = &tailed{newest: file.index - 1, log: t.log, stream: t.stream}
 		}
 		if file.index != t.newest+1 && !history {
 			f.uncoveredf("%s: the files %d to %d came and went unseen", file.stream, t.newest+1, file.index-1)
@@ -104,17 +138,53 @@ func (f *follow) take(files []logFile, history bool) {
 			f.uncoveredf("read the log: %v", err)
 			continue
 		}
-		if t.newest >= 0 {
+		if t.newest >= 0 && len(t.text.parts) > 0 {
 			f.grow(t) // the file before is final now
 			f.drop(t)
 		}
-		t.newest = file.index
+		id, _ := identityOf(opened)
+		f.held[id], f.tails[t], f.current[file.stream] = true, true, t
+		t.newest, t.head = file.index, nil
 		t.text.add(file.path, opened, size)
 		f.report.Files++
-		if history {
+		switch {
+		case history:
 			t.read = t.text.size
+			f.sameHead(t)
+		case file.path != file.log && !file.rotated && f.isCopy(t, opened): // its own name is never a copy's
+			t.copied = true
+			f.uncoveredf("%s is a copy of a log that was followed, and was not read", file.path)
 		}
 	}
+}
+
+// isCopy tells whether a file that came begins as another of its log does or
+// did: logrotate's copytruncate copies a log and cuts it then.
+func (f *follow) isCopy(t *tailed, file *os.File) bool {
+	head := make([]byte, maxHead)
+	n, _ := file.ReadAt(head, 0) // its reading proper tells
+	for other := range f.tails {
+		for _, known := range [][]byte{other.head, other.before} {
+			if other != t && other.log == t.log && len(known) > 0 && bytes.HasPrefix(head[:n], known) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sameHead tells whether the newest file begins as it did, and remembers how.
+func (f *follow) sameHead(t *tailed) bool {
+	last := t.text.parts[len(t.text.parts)-1]
+	head := make([]byte, min(maxHead, last.size))
+	if n, err := last.file.ReadAt(head, 0); n < len(head) && err != nil {
+		return true // the reading proper tells
+	}
+	if !bytes.HasPrefix(head, t.head) {
+		return false
+	}
+	t.head = head
+	return true
 }
 
 // drop lets go of files that were read to their end.
@@ -122,44 +192,74 @@ func (f *follow) drop(t *tailed) {
 	if t.read < t.text.size {
 		return // a line goes on in the next file
 	}
-	for i := range t.text.parts {
-		_ = t.text.parts[i].file.Close()
-	}
+	f.closeFiles(t.text.parts)
 	t.text = text{size: t.text.size}
 }
 
-// look reads what came.
-func (f *follow) look() {
-	for _, t := range f.streams {
-		if f.grow(t) {
-			f.read(t)
-		}
+// letGo ends what was replaced under its name and was removed since.
+func (f *follow) letGo(t *tailed) {
+	last := t.text.parts[len(t.text.parts)-1]
+	if _, named := identityOf(last.file); named || f.current[t.stream] == t {
+		return
+	}
+	f.lookAtOne(t, true)
+	f.closeFiles(t.text.parts)
+	delete(f.tails, t)
+}
+
+func (f *follow) closeFiles(parts []part) {
+	for _, p := range parts {
+		id, _ := identityOf(p.file)
+		delete(f.held, id)
+		_ = p.file.Close()
+	}
+}
+
+// look reads what came; at the end also a line that has none.
+func (f *follow) look(end bool) {
+	for t := range f.tails {
+		f.lookAtOne(t, end)
+	}
+}
+
+func (f *follow) lookAtOne(t *tailed, end bool) {
+	if !t.copied && f.grow(t) {
+		f.read(t, end)
 	}
 }
 
 // grow notes the newest file's present size, and tells whether there is
 // anything to read.
 func (f *follow) grow(t *tailed) bool {
-	if len(t.text.parts) == 0 {
-		return false
-	}
 	last := &t.text.parts[len(t.text.parts)-1]
 	info, err := last.file.Stat()
 	switch {
 	case err != nil:
 		f.uncoveredf("look at %s: %v", last.path, err)
-	case info.Size() < last.size:
-		f.uncoveredf("%s was cut from %d to %d bytes", last.path, last.size, info.Size())
-	default:
+	case info.Size() < last.size, info.Size() > last.size && !f.sameHead(t):
+		f.uncoveredf("%s was cut while it was followed: what was written shortly before may not have been read", last.path)
+		f.closeFiles(t.text.parts[:len(t.text.parts)-1])
+		anew := text{}
+		anew.add(last.path, last.file, info.Size())
+		t.text, t.read, t.skip, t.waited = anew, 0, false, 0
+		t.before, t.head = t.head, nil
+		f.sameHead(t)
+	case info.Size() > last.size:
 		t.text.size += info.Size() - last.size
 		last.size = info.Size()
+		f.sameHead(t)
 	}
 	return t.text.size > t.read
 }
 
-// read reads the whole lines that came.
-func (f *follow) read(t *tailed) {
-	end, err := lastLine(&t.text, t.read, t.text.size)
+// read reads the whole lines that came; at the end all.
+func (f *follow) read(t *tailed, all bool) {
+	end, err := t.text.size, error(nil)
+	if !all {
+		if end, err = lastLine(&t.text, t.read, t.text.size); err == nil {
+			end = f.await(t, end)
+		}
+	}
 	if err == nil && end > t.read {
 		var n int64
 		from := t.read
@@ -190,6 +290,17 @@ func (f *follow) read(t *tailed) {
 	}
 }
 
+// await leaves a record for the next look, once, whose fields have not come: it
+// is known by them whose it is.
+func (f *follow) await(t *tailed, end int64) int64 {
+	_, before := f.beginning(&t.text, end)
+	if begin := end - int64(len(before)); len(before) > 0 && begin >= t.read && begin != t.waited {
+		t.waited = begin
+		return begin
+	}
+	return end
+}
+
 // lastLine is where the last whole line ends, from a place on.
 func lastLine(r io.ReaderAt, from, size int64) (int64, error) {
 	buf := make([]byte, 64<<10)
@@ -210,7 +321,7 @@ func lastLine(r io.ReaderAt, from, size int64) (int64, error) {
 }
 
 func (f *follow) close() {
-	for _, t := range f.streams {
+	for t := range f.tails {
 		t.text.close()
 	}
 }

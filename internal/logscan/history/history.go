@@ -34,7 +34,7 @@ type Report struct {
 	Result Result `json:"result"`
 	Reason string `json:"reason"`
 	// Oldest and Newest are the times of the first and of the last record of
-	// any log, zero where none has one.
+	// any log, zero where none has one; of Follow, when it began and ended.
 	Oldest time.Time `json:"oldest,omitzero"`
 	Newest time.Time `json:"newest,omitzero"`
 	Logs   int       `json:"logs"` // all files of one index sequence are one

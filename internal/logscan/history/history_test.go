@@ -245,12 +245,12 @@ func BenchmarkFollowIdle(b *testing.B) {
 	for i := range 1000 {
 		writeLog(b, filepath.Join(dir, fmt.Sprintf("alloc/%d/alloc/logs/orchestrator.stdout.0", i)), "hello\n")
 	}
-	f := &follow{worker: newWorker(newScan(Options{Redactor: redact.New()})), paths: []string{dir}, block: make([]byte, edge), streams: map[string]*tailed{}}
+	f := newFollow(newScan(Options{Redactor: redact.New()}), []string{dir})
 	defer f.close()
 	f.refresh(b.Context())
 	b.Run("look", func(b *testing.B) {
 		for b.Loop() {
-			for _, t := range f.streams {
+			for t := range f.tails {
 				f.grow(t)
 			}
 		}

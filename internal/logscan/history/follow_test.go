@@ -1,0 +1,144 @@
+package history
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sandproof/internal/redact"
+)
+
+// TestFollowsRotation: whatever becomes of a log's name, what was written is
+// seen once, or told as not read.
+func TestFollowsRotation(t *testing.T) {
+	boot, failed := record(2, "i1", booted), record(3, "i1", fallback)
+	joined := strings.Replace(record(1, "i2", "failed to create cgroup2 manager: a\n"+fallback), "\r", "", 1)
+	rename := func(t *testing.T, from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		name  string
+		do    func(t *testing.T, f *follow, path string)
+		want  Result
+		count int    // of findings' lines
+		says  string // of what was not read
+	}{
+		{"renamed, and made anew", func(t *testing.T, f *follow, path string) {
+			rename(t, path, path+".1")
+			write(t, path, failed)
+		}, Failures, 1, ""},
+		{"renamed, and written to before it is made anew", func(t *testing.T, f *follow, path string) {
+			write(t, path, failed)
+			rename(t, path, path+".1")
+			write(t, path+".1", failed)
+			write(t, path, boot)
+		}, Failures, 2, ""},
+		{"renamed, and written to after it is made anew", func(t *testing.T, f *follow, path string) {
+			rename(t, path, path+".1")
+			write(t, path, boot)
+			f.refresh(t.Context())
+			f.look(false)
+			write(t, path+".1", failed)
+		}, Failures, 1, ""},
+		{"renamed twice between two looks", func(t *testing.T, f *follow, path string) {
+			rename(t, path, path+".1")
+			write(t, path, failed)
+			rename(t, path+".1", path+".2")
+			rename(t, path, path+".1")
+			write(t, path, failed)
+		}, Failures, 2, ""},
+		{"renamed to a name that is no log's", func(t *testing.T, f *follow, path string) {
+			rename(t, path, path+".gone")
+			write(t, path, failed)
+		}, Failures, 1, ""},
+		{"removed with an open line, and made anew", func(t *testing.T, f *follow, path string) {
+			write(t, path, strings.TrimSuffix(failed, "\n"))
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			write(t, path, boot)
+		}, Failures, 1, ""},
+		{"copied and cut", func(t *testing.T, f *follow, path string) {
+			copyFile(t, path, path+".1")
+			if err := os.Truncate(path, 0); err != nil {
+				t.Fatal(err)
+			}
+			write(t, path, boot)
+		}, Unproven, 0, "x.log was cut while it was followed"},
+		{"cut, and grown beyond what it was", func(t *testing.T, f *follow, path string) {
+			if err := os.Truncate(path, 0); err != nil {
+				t.Fatal(err)
+			}
+			write(t, path, strings.Repeat(boot, 10))
+		}, Unproven, 0, "x.log was cut while it was followed"},
+		{"cut, and failing then", func(t *testing.T, f *follow, path string) {
+			if err := os.Truncate(path, 0); err != nil {
+				t.Fatal(err)
+			}
+			write(t, path, failed)
+		}, Failures, 1, "x.log was cut while it was followed"},
+		{"a line without end at the end", func(t *testing.T, f *follow, path string) {
+			write(t, path, fallback)
+		}, Failures, 1, ""},
+		{"a record that comes in two parts", func(t *testing.T, f *follow, path string) {
+			first, rest, _ := strings.Cut(joined, "\n")
+			write(t, path, first+"\n")
+			f.look(false)
+			write(t, path, rest)
+		}, Failures, 2, ""},
+		{"nothing", func(*testing.T, *follow, string) {}, Clean, 0, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "x.log")
+			write(t, path, record(1, "iold", "hello")+record(1, "iold", fallback))
+			write(t, path+".1.gz", pack(t, failed))
+			files, _, err := find(t.Context(), []string{dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := newFollow(newScan(Options{Redactor: redact.New()}), []string{dir})
+			defer f.close()
+			f.take(files, true)
+			write(t, path, boot)
+			f.look(false)
+			test.do(t, f, path)
+			for range 3 {
+				f.look(false)
+				f.refresh(t.Context())
+			}
+			f.look(true)
+			r := f.conclude()
+			count := 0
+			for _, found := range r.Findings {
+				count += found.Count
+				if found.Sandbox == "iold" || strings.Contains(test.name, "two parts") && found.Sandbox != "i2" {
+					t.Errorf("%s of %q", found.Rule, found.Sandbox)
+				}
+			}
+			said := strings.Join(r.Uncovered, "; ")
+			if r.Result != test.want || count != test.count || !strings.Contains(said, test.says) || (test.says == "") != (said == "") {
+				t.Errorf("%s: %s; %d lines, %q; want %s, %d lines, %q", r.Result, r.Reason, count, said, test.want, test.count, test.says)
+			}
+		})
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	file, err := os.Open(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, to, string(text))
+}
