@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"sandproof/internal/evidence"
 	"sandproof/internal/logscan/history"
@@ -37,7 +39,8 @@ func scanLogs() *cobra.Command {
 		Short: "Search logs for what envd says when its cgroups fail",
 		Long: "scan reads the orchestrator's logs below each PATH (TASK.stdout.N and TASK.stderr.N as Nomad keeps them, *.log,\n" +
 			"both also as .gz, or any file that is named itself), and shows envd's cgroup failures by template, sandbox and rule.\n" +
-			"It calls logs clean only where they were read whole, reach back to --since, and hold lines of guests' boots.\n\n" +
+			"It calls logs clean only where they were read whole, reach back to --since, and each that names sandboxes holds a\n" +
+			"line of a guest's boot.\n\n" +
 			"Exit codes: 0 clean; 1 failures; 2 unproven: unknown trouble, or not everything could be read, or nothing shows\n" +
 			"that guests' consoles come out in these logs; 3 trouble of the command itself.",
 		Example: "  sandproof logs scan /opt/nomad/data/alloc\n  sandproof logs scan --since 12h --json /opt/nomad/data/alloc\n  sandproof logs scan --follow /opt/nomad/data/alloc",
@@ -63,7 +66,7 @@ func scanLogs() *cobra.Command {
 			if asJSON {
 				err = writeJSON(out, report, !follow)
 			} else {
-				showLogs(out, report)
+				showLogs(out, report, terminalWidth(out))
 			}
 			if code := logsExit[report.Result]; err == nil && code != verdict.ExitIsolated {
 				return exitError(code)
@@ -134,17 +137,15 @@ const (
 	shownTroubles = 20
 )
 
-func showLogs(out io.Writer, r history.Report) {
+// showLogs shows a report, on a terminal of so many columns; 0 where there is
+// none.
+func showLogs(out io.Writer, r history.Report, width int) {
 	if len(r.Findings) > 0 {
-		t := table.NewWriter()
-		style := table.StyleLight
-		style.Format.Header = text.FormatDefault
-		t.SetStyle(style)
-		t.AppendHeader(table.Row{"class", "rule", "template", "sandbox", "lines", "first", "last", "what it says"})
-		for _, f := range r.Findings[:min(len(r.Findings), shownFindings)] {
-			t.AppendRow(table.Row{f.Class, f.Rule, nobody(f.Template), nobody(f.Sandbox), f.Count, when(f.First), when(f.Last), f.Meaning})
+		shown, left := findingsTable(r.Findings[:min(len(r.Findings), shownFindings)], width)
+		fmt.Fprintln(out, shown)
+		if len(left) > 0 {
+			fmt.Fprintf(out, "for want of width without: %s; --json has all\n", strings.Join(left, ", "))
 		}
-		fmt.Fprintln(out, t.Render())
 		more(out, len(r.Findings)-shownFindings, "findings")
 		first := r.Findings[0]
 		for _, f := range r.Findings {
@@ -166,6 +167,55 @@ func showLogs(out io.Writer, r history.Report) {
 	fmt.Fprintf(out, "%s: %s\n", r.Result, redact.Terminal(r.Reason))
 	fmt.Fprintf(out, "%s, %s, %s, from %s to %s; speaking of cgroups: %s, harmless: %d\n",
 		counted(r.Logs, "log"), counted(r.Files, "file"), counted(int(r.Bytes), "byte"), when(r.Oldest), when(r.Newest), counted(r.Lines, "line"), r.Benign)
+}
+
+// dispensable are the table's columns that are left out where a terminal is too
+// narrow, in that order.
+var dispensable = []string{"class", "last", "first", "what it says", "template"}
+
+// findingsTable is a table of findings that fits a width, and the columns that
+// were left out for it; a width of 0 fits all.
+func findingsTable(findings []history.Finding, width int) (shown string, left []string) {
+	t := table.NewWriter()
+	style := table.StyleLight
+	style.Format.Header = text.FormatDefault
+	t.SetStyle(style)
+	t.AppendHeader(table.Row{"class", "rule", "template", "sandbox", "lines", "first", "last", "what it says"})
+	for _, f := range findings {
+		t.AppendRow(table.Row{f.Class, f.Rule, nobody(f.Template), nobody(f.Sandbox), f.Count, when(f.First), when(f.Last), f.Meaning})
+	}
+	fits := func() bool {
+		shown = t.Render()
+		return width == 0 || text.LongestLineLen(shown) <= width
+	}
+	if fits() {
+		return shown, nil
+	}
+	const narrow = 24 // columns into which the rules' meanings are wrapped first
+	configs := []table.ColumnConfig{{Name: "what it says", WidthMax: narrow, WidthMaxEnforcer: text.WrapSoft}}
+	t.SetColumnConfigs(configs)
+	for i := 0; !fits() && i < len(dispensable); i++ {
+		left = dispensable[:i+1]
+		if left[i] == "what it says" {
+			configs = configs[1:]
+		}
+		configs = append(configs, table.ColumnConfig{Name: left[i], Hidden: true})
+		t.SetColumnConfigs(configs)
+	}
+	return shown, left
+}
+
+// terminalWidth is how many columns a terminal has; 0 where out is none.
+func terminalWidth(out io.Writer) int {
+	file, ok := out.(*os.File)
+	if !ok {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
 }
 
 func counted(n int, what string) string {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+	"unicode/utf8"
 
 	"sandproof/internal/logscan/history"
 )
@@ -59,6 +61,28 @@ func TestLogsScan(t *testing.T) {
 				t.Errorf("as JSON: %v, exit code %d, %+v", err, again, r)
 			}
 		})
+	}
+}
+
+// TestLogsFitTheTerminal: no line of the table is wider than the terminal, and
+// what was left out is told.
+func TestLogsFitTheTerminal(t *testing.T) {
+	report := history.Report{Result: history.Failures, Findings: []history.Finding{{
+		Rule: "CG003", Class: "failure", Meaning: "envd gave up its cgroups: nothing is limited", Template: "z1cxkmipwgx22xcl1jyc",
+		Sandbox: "i2a3b4c5d6e7f8g9h0j1k", Count: 12, First: time.Now(), Last: time.Now(),
+	}}}
+	for width, left := range map[int]int{0: 0, 200: 0, 120: 2, 100: 3, 80: 4, 60: 5} {
+		var out strings.Builder
+		showLogs(&out, report, width)
+		for line := range strings.Lines(out.String()) {
+			if strings.ContainsAny(line, "│┌└├") && width > 0 && utf8.RuneCountInString(strings.TrimSuffix(line, "\n")) > width {
+				t.Errorf("wider than %d: %s", width, line)
+			}
+		}
+		_, columns := findingsTable(report.Findings, width)
+		if told := strings.Contains(out.String(), "for want of width without"); told != (left > 0) || len(columns) != left || !strings.Contains(out.String(), "CG003") || !strings.Contains(out.String(), "i2a3b4c5d6e7f8g9h0j1k") {
+			t.Errorf("%d columns, without %q:\n%s", width, columns, out.String())
+		}
 	}
 }
 

@@ -10,88 +10,95 @@ import (
 	"sandproof/internal/redact"
 )
 
+// followed is a log that is followed in a test.
+type followed struct {
+	*testing.T
+	*follow
+
+	path string
+}
+
 // TestFollowsRotation: whatever becomes of a log's name, what was written is
 // seen once, or told as not read.
 func TestFollowsRotation(t *testing.T) {
 	boot, failed := record(2, "i1", booted), record(3, "i1", fallback)
 	joined := strings.Replace(record(1, "i2", "failed to create cgroup2 manager: a\n"+fallback), "\r", "", 1)
-	rename := func(t *testing.T, from, to string) {
-		t.Helper()
+	rename := func(l followed, from, to string) {
 		if err := os.Rename(from, to); err != nil {
-			t.Fatal(err)
+			l.Fatal(err)
 		}
 	}
 	for _, test := range []struct {
 		name  string
-		do    func(t *testing.T, f *follow, path string)
+		do    func(l followed)
 		want  Result
 		count int    // of findings' lines
 		says  string // of what was not read
 	}{
-		{"renamed, and made anew", func(t *testing.T, f *follow, path string) {
-			rename(t, path, path+".1")
-			write(t, path, failed)
+		{"renamed, and made anew", func(l followed) {
+			rename(l, l.path, l.path+".1")
+			write(l.T, l.path, failed)
 		}, Failures, 1, ""},
-		{"renamed, and written to before it is made anew", func(t *testing.T, f *follow, path string) {
-			write(t, path, failed)
-			rename(t, path, path+".1")
-			write(t, path+".1", failed)
-			write(t, path, boot)
+		{"renamed, and written to before it is made anew", func(l followed) {
+			write(l.T, l.path, failed)
+			rename(l, l.path, l.path+".1")
+			write(l.T, l.path+".1", failed)
+			write(l.T, l.path, boot)
 		}, Failures, 2, ""},
-		{"renamed, and written to after it is made anew", func(t *testing.T, f *follow, path string) {
-			rename(t, path, path+".1")
-			write(t, path, boot)
-			f.refresh(t.Context())
-			f.look(false)
-			write(t, path+".1", failed)
+		{"renamed, and written to after it is made anew", func(l followed) {
+			rename(l, l.path, l.path+".1")
+			write(l.T, l.path, boot)
+			l.refresh(l.Context())
+			l.look(false)
+			write(l.T, l.path+".1", failed)
 		}, Failures, 1, ""},
-		{"renamed twice between two looks", func(t *testing.T, f *follow, path string) {
-			rename(t, path, path+".1")
-			write(t, path, failed)
-			rename(t, path+".1", path+".2")
-			rename(t, path, path+".1")
-			write(t, path, failed)
+		{"renamed twice between two looks", func(l followed) {
+			rename(l, l.path, l.path+".1")
+			write(l.T, l.path, failed)
+			rename(l, l.path+".1", l.path+".2")
+			rename(l, l.path, l.path+".1")
+			write(l.T, l.path, failed)
 		}, Failures, 2, ""},
-		{"renamed to a name that is no log's", func(t *testing.T, f *follow, path string) {
-			rename(t, path, path+".gone")
-			write(t, path, failed)
+		{"renamed to a name that is no log's", func(l followed) {
+			rename(l, l.path, l.path+".gone")
+			write(l.T, l.path, failed)
 		}, Failures, 1, ""},
-		{"removed with an open line, and made anew", func(t *testing.T, f *follow, path string) {
-			write(t, path, strings.TrimSuffix(failed, "\n"))
-			if err := os.Remove(path); err != nil {
-				t.Fatal(err)
+		{"removed with an open line, and made anew", func(l followed) {
+			write(l.T, l.path, strings.TrimSuffix(failed, "\n"))
+			if err := os.Remove(l.path); err != nil {
+				l.Fatal(err)
 			}
-			write(t, path, boot)
+			write(l.T, l.path, boot)
 		}, Failures, 1, ""},
-		{"copied and cut", func(t *testing.T, f *follow, path string) {
-			copyFile(t, path, path+".1")
-			if err := os.Truncate(path, 0); err != nil {
-				t.Fatal(err)
+		{"copied and cut", func(l followed) {
+			copyFile(l.T, l.path, l.path+".1")
+			if err := os.Truncate(l.path, 0); err != nil {
+				l.Fatal(err)
 			}
-			write(t, path, boot)
+			write(l.T, l.path, boot)
 		}, Unproven, 0, "x.log was cut while it was followed"},
-		{"cut, and grown beyond what it was", func(t *testing.T, f *follow, path string) {
-			if err := os.Truncate(path, 0); err != nil {
-				t.Fatal(err)
+		{"cut, and grown beyond what it was", func(l followed) {
+			if err := os.Truncate(l.path, 0); err != nil {
+				l.Fatal(err)
 			}
-			write(t, path, strings.Repeat(boot, 10))
+			write(l.T, l.path, strings.Repeat(boot, 10))
 		}, Unproven, 0, "x.log was cut while it was followed"},
-		{"cut, and failing then", func(t *testing.T, f *follow, path string) {
-			if err := os.Truncate(path, 0); err != nil {
-				t.Fatal(err)
+		{"cut, and failing then", func(l followed) {
+			if err := os.Truncate(l.path, 0); err != nil {
+				l.Fatal(err)
 			}
-			write(t, path, failed)
+			write(l.T, l.path, failed)
 		}, Failures, 1, "x.log was cut while it was followed"},
-		{"a line without end at the end", func(t *testing.T, f *follow, path string) {
-			write(t, path, fallback)
+		{"a line without end at the end", func(l followed) {
+			write(l.T, l.path, fallback)
 		}, Failures, 1, ""},
-		{"a record that comes in two parts", func(t *testing.T, f *follow, path string) {
+		{"a record that comes in two parts", func(l followed) {
 			first, rest, _ := strings.Cut(joined, "\n")
-			write(t, path, first+"\n")
-			f.look(false)
-			write(t, path, rest)
+			write(l.T, l.path, first+"\n")
+			l.look(false)
+			write(l.T, l.path, rest)
 		}, Failures, 2, ""},
-		{"nothing", func(*testing.T, *follow, string) {}, Clean, 0, ""},
+		{"nothing", func(followed) {}, Clean, 0, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -107,7 +114,7 @@ func TestFollowsRotation(t *testing.T) {
 			f.take(files, true)
 			write(t, path, boot)
 			f.look(false)
-			test.do(t, f, path)
+			test.do(followed{t, f, path})
 			for range 3 {
 				f.look(false)
 				f.refresh(t.Context())
