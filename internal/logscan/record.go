@@ -437,10 +437,13 @@ func withoutKernelPrefix(text string) string {
 // withoutSyslogPrefix takes "name[123]: " off a text.
 func withoutSyslogPrefix(text string) string {
 	name, rest, ok := strings.Cut(text, "[")
-	if !ok || name == "" || strings.ContainsFunc(name, func(r rune) bool {
-		return r >= utf8.RuneSelf || !isDigit(byte(r)) && !isLetter(byte(r)) && !strings.ContainsRune("_./-", r)
-	}) {
+	if !ok || name == "" {
 		return text
+	}
+	for i := range len(name) {
+		if b := name[i]; !isDigit(b) && !isLetter(b) && strings.IndexByte("_./-", b) < 0 {
+			return text
+		}
 	}
 	pid, rest, ok := strings.Cut(rest, "]: ")
 	if !ok || !isNumber(pid) {

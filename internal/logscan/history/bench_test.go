@@ -40,13 +40,13 @@ func BenchmarkFollowLatency(b *testing.B) {
 			b.Error(err)
 		}
 	}()
-	time.Sleep(2 * followFind) // until it follows
+	<-time.After(2 * followFind) // until it follows
 
 	var took []time.Duration
 	for i := 0; b.Loop(); i++ {
 		// Each at another phase of the looks, and of a sandbox of its own: a
 		// finding is told once.
-		time.Sleep(time.Duration(i*37%100) * followLook / 100)
+		<-time.After(time.Duration(i*37%100) * followLook / 100)
 		written := time.Now()
 		if _, err := fmt.Fprintf(file, "2026-01-20T10:00:01.250Z  INFO  falling back to no-op cgroup manager  {\"sandbox.id\": \"i%d\"}\n", i); err != nil {
 			b.Fatal(err)
