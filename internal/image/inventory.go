@@ -75,7 +75,7 @@ type File struct {
 	Size   int64  `json:"size,omitempty"` // bytes
 	SHA256 string `json:"sha256,omitempty"`
 
-	number int // of the inode
+	inode inode
 }
 
 // Link is one symbolic link on the way to a file.
