@@ -105,6 +105,14 @@ func ReadScript(text string) (*Script, error) {
 	return &Script{Steps: w.steps, text: text}, nil
 }
 
+// syntaxLine is the line of which an error of ReadScript speaks, 0 for none.
+func syntaxLine(err error) int {
+	if at, ok := errors.AsType[syntax.ParseError](err); ok {
+		return int(at.Pos.Line())
+	}
+	return 0
+}
+
 // walker follows a script in the order in which a shell would.
 type walker struct {
 	functions map[string]*syntax.Stmt
