@@ -261,15 +261,12 @@ func (i *inspector) inside(ctx context.Context) error {
 	return i.envds(ctx, started)
 }
 
-// errTool is that the tools of e2fsprogs could not be used at all.
-var errTool = errors.New("e2fsprogs cannot be used")
-
 // features asks debugfs for the names of the file system's features, and shows
 // with that whether it opens the image.
 func (i *inspector) features(ctx context.Context) ([]string, error) {
 	answers, said, err := i.batch(ctx, []string{"features"})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w: %s", errTool, err, said)
+		return nil, fmt.Errorf("%w: %s", err, said)
 	}
 	_, names, ok := strings.Cut(answers[0], "Filesystem features:")
 	if !ok {
@@ -304,7 +301,7 @@ func (i *inspector) read(ctx context.Context, f *File, most int64) (*os.File, er
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		f.Problem = "it cannot be read: " + err.Error()
+		f.Problem = "it cannot be read: " + clip(err.Error(), 500)
 		return nil, nil
 	}
 	return content, nil

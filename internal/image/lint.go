@@ -51,7 +51,7 @@ var rules = []Rule{
 	{"diff-layer", SeverityError, "The image is a layer that holds changes only", "blocks are not where a file system has them: nothing in it can be read or patched", "rebuild the template, or patch the build that it was made from"},
 	{"not-ext4", SeverityError, "The image is no ext4 file system", "no sandbox can boot from it", "give the build's rootfs.ext4, or copy it again"},
 	{"truncated", SeverityError, "The file is shorter than its file system", "the end of the file system is missing", "copy it again"},
-	{"unreadable", SeverityError, "The file system cannot be read", "nothing is known of what is inside", "look at it with e2fsck -fn, and repair a copy"},
+	{"unreadable", SeverityError, "The file system, or a file in it, cannot be read", "what is inside is not known", "look at it with e2fsck -fn, and repair a copy"},
 	{"file-system-errors", SeverityError, "The kernel found errors in the file system", "what is read may not be what a guest sees", "repair a copy with e2fsck -f, and take that"},
 	{"journal-dirty", SeverityError, "The journal waits to be replayed", "the next mount writes over what is read here, and over a patch", "stop what uses the image; sandproof image patch replays the journal in its copy"},
 	{"snapshot-beside", SeverityError, "A memory snapshot lies beside the image", "sandboxes resume from memory in which init and envd run already, and a patch of the disk is never in force", "rebuild the template; where the orchestrator can boot without a snapshot, remove memfile and snapfile"},
@@ -199,7 +199,11 @@ func (l *linter) init() {
 			l.add("init-no-file", where, 0, "%s", orElse(in.Problem, "it is of the kind "+in.Kind))
 			return
 		}
-		l.add("init-no-program", where, 0, "%s", orElse(in.Problem, "it begins neither with #! nor as an ELF program"))
+		if in.Problem != "" {
+			l.add("unreadable", where, 0, "%s", in.Problem)
+			return
+		}
+		l.add("init-no-program", where, 0, "it begins neither with #! nor as an ELF program")
 	case InitBinary, InitBusybox:
 		l.add("init-binary", where, 0, "%s", leads(in.File))
 	case InitScript, InitSystemd, InitOpenRC:
