@@ -35,7 +35,9 @@ func harmless(s string) string {
 
 func showInventory(out io.Writer, inv *image.Inventory) {
 	t := imageTable()
-	row := func(name, format string, args ...any) { t.AppendRow(table.Row{name, wrapped(fmt.Sprintf(format, args...))}) }
+	row := func(name, format string, args ...any) {
+		t.AppendRow(table.Row{name, wrapped(fmt.Sprintf(format, args...))})
+	}
 	showBuild(row, inv)
 	if inv.Unreadable != "" {
 		row("not read", "%s", inv.Unreadable)

@@ -56,6 +56,10 @@ func Inspect(ctx context.Context, b Build) (*Inventory, error) {
 			return inv, nil
 		}
 	}
+	if b.Header != "" {
+		inv.Unreadable = "the image is a layer that holds changes only, so nothing lies where a file system has it"
+		return inv, nil
+	}
 	if err := Check(b.RootFS); err != nil {
 		inv.Unreadable = err.Error()
 		return inv, nil
@@ -203,7 +207,7 @@ const (
 
 // places are all paths that are looked at in every image.
 func places() []string {
-	all := append([]string{initPath, userFile, fstab, openrcPath, serviceOf, "/dev/console"}, envdPaths...)
+	all := append([]string{initPath, userFile, fstab, openrcPath, serviceOf, "/bin/sh"}, envdPaths...)
 	for _, dir := range toolDirs {
 		for _, name := range toolNames {
 			all = append(all, path.Join(dir, name))
@@ -452,12 +456,12 @@ func (i *inspector) script(ctx context.Context, init *Init, text string) (starte
 		init.Script.Syntax, init.Script.SyntaxLine = clip(err.Error(), 500), syntaxLine(err)
 		return nil, nil
 	}
-	mounted, err := i.fstabMount(ctx)
-	if err != nil {
-		return nil, err
-	}
 	for _, step := range script.Steps {
 		if step.Kind == StepMountAll {
+			mounted, err := i.fstabMount(ctx)
+			if err != nil {
+				return nil, err
+			}
 			if mounted == "" {
 				continue
 			}

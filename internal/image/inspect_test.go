@@ -206,7 +206,7 @@ func TestInspectOfBuilds(t *testing.T) {
 		want    []string
 		problem string
 	}{
-		{"a diff layer", []byte("no file system"), map[string]string{"rootfs.ext4.header": "x"}, []string{"diff-layer"}, "no ext4"},
+		{"a diff layer", []byte("no file system"), map[string]string{"rootfs.ext4.header": "x"}, []string{"diff-layer"}, "changes only"},
 		{"no file system", make([]byte, 8192), nil, []string{"not-ext4"}, "no ext4"},
 		{"empty", nil, nil, []string{"not-ext4"}, "is empty"},
 		{"truncated", data[:len(data)-1024], nil, []string{"truncated"}, "cut short"},

@@ -447,6 +447,9 @@ func (w *walker) redirected(s *syntax.Stmt, out, errs string) (string, string) {
 // options follows the set of a shell's option -e.
 func (w *walker) options(args []string) {
 	for i, arg := range args {
+		if arg == "--" {
+			return
+		}
 		long := i > 0 && args[i] == "errexit"
 		short := len(arg) > 1 && strings.Trim(arg[1:], "abefhkmnptuvxBCEHPTo") == "" && strings.Contains(arg[1:], "e")
 		switch {
