@@ -138,10 +138,11 @@ func showInit(row func(name, format string, args ...any), inv *image.Inventory) 
 
 // fileText tells what the image has at a path.
 func fileText(f image.File) string {
-	text := f.Path
+	way := []string{f.Path}
 	for _, link := range f.Links {
-		text += fmt.Sprintf(" (%s → %s)", link.Path, link.Target)
+		way = append(way, fmt.Sprintf("(%s → %s)", link.Path, link.Target))
 	}
+	text := strings.Join(way, " ")
 	switch {
 	case f.Problem != "":
 		return text + ": " + f.Problem

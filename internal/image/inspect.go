@@ -312,14 +312,14 @@ func (i *inspector) read(ctx context.Context, f *File, most int64) (*os.File, er
 }
 
 // readText is read of a file that is a text.
-func (i *inspector) readText(ctx context.Context, f *File, most int64) (text string, ok bool, err error) {
+func (i *inspector) readText(ctx context.Context, f *File, most int64) (string, error) {
 	content, err := i.read(ctx, f, most)
 	if content == nil {
-		return "", false, err
+		return "", err
 	}
 	defer content.Close()
 	data, err := io.ReadAll(content)
-	return string(data), err == nil, err
+	return string(data), err
 }
 
 func (i *inspector) tools() {
@@ -348,7 +348,7 @@ func isProgram(f File) bool {
 
 func (i *inspector) users(ctx context.Context) error {
 	f := i.files[userFile]
-	text, _, err := i.readText(ctx, &f, maxTable)
+	text, err := i.readText(ctx, &f, maxTable)
 	if err != nil {
 		return err
 	}
@@ -428,7 +428,7 @@ func (i *inspector) script(ctx context.Context, init *Init, text string) (starte
 	init.Script = &Text{CRLF: strings.Contains(text, "\r\n"), NoNewline: !strings.HasSuffix(text, "\n"), text: text}
 	if mark := markFirst.FindStringSubmatch(text); mark != nil {
 		// A number too large for one is not ours.
-		init.Script.Patched, _ = strconv.Atoi(mark[1]) //nolint:errcheck // see above
+		init.Script.Patched, _ = strconv.Atoi(mark[1])
 	}
 	line, _, _ := strings.Cut(text, "\n")
 	name, args, _ := strings.Cut(strings.Trim(line[2:], " \t"), " ")
@@ -479,7 +479,7 @@ func (i *inspector) script(ctx context.Context, init *Init, text string) (starte
 // has not.
 func (i *inspector) fstabMount(ctx context.Context) (string, error) {
 	f := i.files[fstab]
-	text, _, err := i.readText(ctx, &f, maxTable)
+	text, err := i.readText(ctx, &f, maxTable)
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
 		if len(fields) >= 3 && !strings.HasPrefix(fields[0], "#") && fields[2] == "cgroup2" {
@@ -600,7 +600,7 @@ var unitKeys = []string{
 
 // settings adds those of one file.
 func (i *inspector) settings(ctx context.Context, f *File) error {
-	text, _, err := i.readText(ctx, f, maxUnit)
+	text, err := i.readText(ctx, f, maxUnit)
 	if err != nil {
 		return err
 	}

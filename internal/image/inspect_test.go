@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,9 +27,7 @@ const elf = "\x7fELF\x02 no real one"
 func with(tree map[string]string, more map[string]string) map[string]string {
 	all := map[string]string{}
 	for _, m := range []map[string]string{tree, more} {
-		for name, text := range m {
-			all[name] = text
-		}
+		maps.Copy(all, m)
 	}
 	return all
 }
@@ -42,15 +41,15 @@ func programs(names ...string) string {
 	return b.String()
 }
 
-func inspectFile(t testing.TB, name string) *Inventory {
-	t.Helper()
+func inspectFile(tb testing.TB, name string) *Inventory {
+	tb.Helper()
 	build, err := Locate(name, Storage{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	inv, err := Inspect(t.Context(), build)
+	inv, err := Inspect(tb.Context(), build)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return inv
 }

@@ -43,13 +43,16 @@ func TestReadScriptTells(t *testing.T) {
 			}
 			var got []string
 			for _, s := range script.Steps {
-				text := fmt.Sprintf("%s %d %s %d", s.Kind, s.Line, strings.Join(s.Controllers, ","), s.AtOnce)
-				for mark, is := range map[string]bool{" q": s.Quiet, " f": s.Fatal, " o": s.Open} {
-					if is {
-						text += mark
-					}
+				marks := ""
+				switch {
+				case s.Quiet:
+					marks = " q"
+				case s.Fatal:
+					marks = " f"
+				case s.Open:
+					marks = " o"
 				}
-				got = append(got, text)
+				got = append(got, fmt.Sprintf("%s %d %s %d%s", s.Kind, s.Line, strings.Join(s.Controllers, ","), s.AtOnce, marks))
 			}
 			if want := slices.DeleteFunc(strings.Split(test.want, "\n"), func(s string) bool { return s == "" }); !slices.Equal(got, want) {
 				t.Errorf("got %q, want %q", got, want)
