@@ -23,8 +23,13 @@ type Inventory struct {
 	Systemd *Systemd `json:"systemd,omitempty"`
 	OpenRC  *OpenRC  `json:"openrc,omitempty"`
 	Envds   []Envd   `json:"envds,omitempty"`
-	Tools   []Tool   `json:"tools,omitempty"`
-	Users   []User   `json:"users,omitempty"`
+	// Tools are those that envd uses, without a File where there is none, and
+	// Users are root and user, where the image has them.
+	Tools []Tool `json:"tools,omitempty"`
+	Users []User `json:"users,omitempty"`
+	// HelpersThere are those of the paths by which envds start commands at
+	// which the image has a program.
+	HelpersThere []string `json:"helpersThere,omitempty"`
 }
 
 // Metadata is what a build's metadata.json claims; hand-made ones often claim
@@ -75,7 +80,7 @@ type File struct {
 	Size   int64  `json:"size,omitempty"` // bytes
 	SHA256 string `json:"sha256,omitempty"`
 
-	number int // of the inode
+	inode inode
 }
 
 // Link is one symbolic link on the way to a file.
@@ -115,9 +120,13 @@ type Text struct {
 	CRLF bool `json:"crlf,omitempty"`
 	// NoNewline is true where the last line has no end.
 	NoNewline bool `json:"noNewline,omitempty"`
-	// Syntax is what is wrong with its grammar; then there are no steps.
-	Syntax string `json:"syntax,omitempty"`
-	Steps  []Step `json:"steps,omitempty"`
+	// Syntax is what is wrong with its grammar, in SyntaxLine where that is
+	// known; then there are no steps. Foreign is true where it was not read
+	// because it is of another language, or too large.
+	Syntax     string `json:"syntax,omitempty"`
+	SyntaxLine int    `json:"syntaxLine,omitempty"`
+	Foreign    bool   `json:"foreign,omitempty"`
+	Steps      []Step `json:"steps,omitempty"`
 	// Patched is the version of sandproof's delegation that is in it, 0 for
 	// none.
 	Patched int `json:"patched,omitempty"`
@@ -159,6 +168,8 @@ type OpenRC struct {
 // Envd is an envd binary of the image, read and never run.
 type Envd struct {
 	File
+	// Started is true where the init, or the unit, starts it by this path.
+	Started bool `json:"started,omitempty"`
 	// Version, Commit and Module are what the Go linker wrote into it, empty
 	// where it does not tell.
 	Version string `json:"version,omitempty"`

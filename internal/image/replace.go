@@ -183,8 +183,13 @@ func (e editor) readBack(ctx context.Context, dir int, name string, host *os.Fil
 	if _, err := io.Copy(want, host); err != nil {
 		return err
 	}
-	if said, err := e.tool(ctx, nil, nil, have, "debugfs", "-R", fmt.Sprintf("cat <%d>", got.number)); err != nil {
-		return fmt.Errorf("%w: %s", err, said)
+	content, err := e.extract(ctx, got, got.size)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	if _, err := io.Copy(have, content); err != nil {
+		return err
 	}
 	if !bytes.Equal(want.Sum(nil), have.Sum(nil)) {
 		return errors.New("its content reads back differently")
