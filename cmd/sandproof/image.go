@@ -16,7 +16,7 @@ func imageCommand() *cobra.Command {
 		Long: "These commands work on the ext4 image of a template's build: given as the file, as the build's directory, or as the\n" +
 			"name of a template to which ginkgo.yml gives a build-id below live.storage. Nothing is mounted, and no root is needed.",
 	}
-	cmd.AddCommand(inspectImage(), lintImage())
+	cmd.AddCommand(inspectImage(), lintImage(), patchImage(), undoImage(), imageStatus(), initImage())
 	return cmd
 }
 
