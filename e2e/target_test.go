@@ -88,7 +88,7 @@ func startLab(ctx context.Context, settings *targetSettings) error {
 		return fmt.Errorf("start the lab: %w", err)
 	}
 	labProcess, err = lab.Start(ctx, self, nil, []string{labEnv + "=1"}, lab.Spec{
-		Templates: specs, CacheDir: suite.config.Lab.Cache, LogDir: filepath.Join(suite.run.Artifacts(), "lab"),
+		Templates: specs, CacheDir: suite.config.Lab.Cache, StorageDir: suite.config.Lab.Storage, LogDir: filepath.Join(suite.run.Artifacts(), "lab"),
 		MaxGuests: suite.config.Lab.MaxGuests, JSONLog: suite.config.Lab.LogFormat == config.LogJSON,
 	}, os.Stderr)
 	if err != nil {
