@@ -56,6 +56,9 @@ func healthy(version string) *evidence.Sandbox {
 			SandboxID: "i0123456789abcdefghi", TemplateID: "bpghzec2u1txrmox1v5i", Alias: "base",
 			Requested: start, Answered: start.Add(3 * time.Second), BuildID: "b-1", BuildWanted: "b-1",
 		},
+		Disk: &evidence.Disk{
+			Build: "b-1", Image: "/storage/b-1/rootfs.ext4", Changed: start.Add(-time.Hour), Init: &evidence.DiskFile{Path: "/sbin/init", SHA256: "9db7fe34"},
+		},
 		Health: &evidence.Health{Status: 204, At: start.Add(3 * time.Second)},
 		Snapshot: &evidence.Snapshot{
 			Received: start.Add(5 * time.Second), MemTotal: guestMemory, PageSize: guestPage,
