@@ -33,7 +33,7 @@ const (
 // the lab, whose templates are its recipes.
 func (c *Config) Builds() Builds {
 	if c.Target != TargetLab {
-		return Builds{Storage: c.Live.Storage, Caches: c.Live.Caches, Templates: c.Templates}
+		return Builds{Storage: c.Live.Storage, Caches: c.Live.Caches, Templates: c.Inventory}
 	}
 	var b Builds
 	for _, name := range recipeNames(c.Lab.Recipes) {

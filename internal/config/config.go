@@ -56,6 +56,8 @@ type Config struct {
 	// Templates are the templates to judge, in the order in which they are
 	// judged: by priority, then as written.
 	Templates []Template `yaml:"templates,omitempty"`
+	// Inventory are all templates of the file, whichever are judged and wherever.
+	Inventory []Template `yaml:"-"`
 	// Waivers excuse lines of the orchestrator's log.
 	Waivers   []Waiver  `yaml:"waivers,omitempty"`
 	Live      Live      `yaml:"live"`

@@ -225,7 +225,8 @@ func (c *Config) overrideEnvd(p *problems, envd, dir string) {
 // each needs a recipe.
 func (c *Config) selectTemplates(p *problems, flag string) {
 	inventory := c.Templates
-	c.Templates = nil
+	c.Inventory, c.Templates = slices.Clone(inventory), nil
+	slices.SortStableFunc(c.Inventory, func(a, b Template) int { return cmp.Compare(rank(a), rank(b)) })
 	names := splitNames(flag)
 	if flag == "" {
 		if c.Target == TargetLab {

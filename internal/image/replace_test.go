@@ -251,10 +251,10 @@ func TestParseStat(t *testing.T) {
 		want       inode
 		wrong      bool
 	}{
-		{"a link", stat, inode{307, "symlink", "777", "0:43", "usr/sbin"}, false},
-		{"a file", strings.Replace(stat, "symlink", "regular", 1), inode{307, "regular", "777", "0:43", ""}, false},
-		{"a kind of two words", strings.Replace(stat, "symlink", "character special", 1), inode{307, "character special", "777", "0:43", ""}, false},
-		{"a long link, whose target is elsewhere", strings.Replace(stat, "Fast", "Slow", 1), inode{307, "symlink", "777", "0:43", ""}, false},
+		{"a link", stat, inode{307, "symlink", "777", "0:43", "usr/sbin", 8}, false},
+		{"a file", strings.Replace(stat, "symlink", "regular", 1), inode{307, "regular", "777", "0:43", "", 8}, false},
+		{"a kind of two words", strings.Replace(stat, "symlink", "character special", 1), inode{307, "character special", "777", "0:43", "", 8}, false},
+		{"a long link, whose target is elsewhere", strings.Replace(stat, "Fast", "Slow", 1), inode{307, "symlink", "777", "0:43", "", 8}, false},
 		{"nothing", "", inode{}, true},
 		{"no owner", strings.Replace(stat, "User", "", 1), inode{}, true},
 		{"a number that is none", strings.Replace(stat, "307", strings.Repeat("9", 40), 1), inode{}, true},

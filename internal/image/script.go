@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -26,8 +27,17 @@ type Step struct {
 	// enables, without their sign.
 	Target      string   `json:"target"`
 	Controllers []string `json:"controllers,omitempty"`
-	// Quiet is true where the step's errors go nowhere.
-	Quiet bool `json:"quiet,omitempty"`
+	// AtOnce is how many controllers one write enables at most, which the kernel
+	// does for all of them or for none. Open is true where only a run knows what
+	// is enabled.
+	AtOnce int  `json:"atOnce,omitempty"`
+	Open   bool `json:"open,omitempty"`
+	// Quiet is true where the step's errors go nowhere, Fatal where they end the
+	// script (set -e). Stderr is where errors are sent; empty for where the
+	// kernel opened PID 1's, /dev/console.
+	Quiet  bool   `json:"quiet,omitempty"`
+	Fatal  bool   `json:"fatal,omitempty"`
+	Stderr string `json:"stderr,omitempty"`
 
 	// within are the statements that the step is in, the outermost first.
 	within []place
@@ -38,9 +48,10 @@ type StepKind string
 
 // The kinds of steps.
 const (
-	StepMount  StepKind = "mount"  // cgroup2 is mounted
-	StepEnable StepKind = "enable" // controllers are enabled for a cgroup's children
-	StepEnvd   StepKind = "envd"   // envd is started
+	StepMount    StepKind = "mount"     // cgroup2 is mounted
+	StepMountAll StepKind = "mount-all" // what fstab says is mounted
+	StepEnable   StepKind = "enable"    // controllers are enabled for a cgroup's children
+	StepEnvd     StepKind = "envd"      // envd is started
 )
 
 // place is one statement on the way to a step.
@@ -81,6 +92,9 @@ func ReadScript(text string) (*Script, error) {
 		return nil, fmt.Errorf("the shell would not accept the script: %w", err)
 	}
 	w := &walker{functions: map[string]*syntax.Stmt{}, values: map[string]string{}}
+	if first, _, _ := strings.Cut(text, "\n"); strings.HasPrefix(first, "#!") {
+		w.options(strings.Fields(first)[1:])
+	}
 	syntax.Walk(file, func(n syntax.Node) bool {
 		if f, ok := n.(*syntax.FuncDecl); ok && f.Name != nil {
 			w.functions[f.Name.Value] = f.Body
@@ -91,6 +105,14 @@ func ReadScript(text string) (*Script, error) {
 	return &Script{Steps: w.steps, text: text}, nil
 }
 
+// syntaxLine is the line of which an error of ReadScript speaks, 0 for none.
+func syntaxLine(err error) int {
+	if at, ok := errors.AsType[syntax.ParseError](err); ok {
+		return int(at.Pos.Line())
+	}
+	return 0
+}
+
 // walker follows a script in the order in which a shell would.
 type walker struct {
 	functions map[string]*syntax.Stmt
@@ -98,6 +120,13 @@ type walker struct {
 	steps     []Step
 	depth     int
 	visited   int
+	// out and errs are where the script's own output goes since its last exec
+	// with redirections; empty for where it went at the start.
+	out, errs string
+	// errexit is true after set -e; guarded counts the places around the current
+	// one at which a failure ends nothing.
+	errexit bool
+	guarded int
 }
 
 func (w *walker) list(stmts []*syntax.Stmt, within []place, looped bool) {
@@ -117,6 +146,10 @@ func (w *walker) stmt(s *syntax.Stmt, within []place) {
 		return
 	}
 	looped := within[len(within)-1].looped
+	if s.Negated || s.Background {
+		w.guarded++
+		defer func() { w.guarded-- }()
+	}
 	switch c := s.Cmd.(type) {
 	case *syntax.CallExpr:
 		w.call(c, s, within)
@@ -130,11 +163,11 @@ func (w *walker) stmt(s *syntax.Stmt, within []place) {
 		w.binary(c, within)
 	case *syntax.IfClause:
 		for branch := c; branch != nil; branch = branch.Else {
-			w.list(branch.Cond, within, looped)
+			w.condition(branch.Cond, within, looped)
 			w.list(branch.Then, within, looped)
 		}
 	case *syntax.WhileClause:
-		w.list(c.Cond, within, true)
+		w.condition(c.Cond, within, true)
 		w.list(c.Do, within, true)
 	case *syntax.ForClause:
 		w.loop(c, within)
@@ -149,6 +182,13 @@ func (w *walker) stmt(s *syntax.Stmt, within []place) {
 	}
 }
 
+// condition follows what is only asked, and ends no script.
+func (w *walker) condition(stmts []*syntax.Stmt, within []place, looped bool) {
+	w.guarded++
+	w.list(stmts, within, looped)
+	w.guarded--
+}
+
 // binary follows both sides of "&&", "||" and "|".
 func (w *walker) binary(c *syntax.BinaryCmd, within []place) {
 	if c.Op == syntax.Pipe || c.Op == syntax.PipeAll {
@@ -156,12 +196,16 @@ func (w *walker) binary(c *syntax.BinaryCmd, within []place) {
 			source, _ := c.X.Cmd.(*syntax.CallExpr)
 			if source != nil {
 				w.enable(file, w.fields(source.Args), c.X.Pos().Line(), quiet(c.Y), within)
+			} else {
+				w.enable(file, nil, c.X.Pos().Line(), quiet(c.Y), within)
 			}
 			return
 		}
 	}
 	first := len(w.steps)
+	w.guarded++
 	w.part(c.X, within)
+	w.guarded--
 	if c.Op == syntax.OrStmt && isTrue(c.Y) {
 		for i := first; i < len(w.steps); i++ {
 			w.steps[i].Quiet = w.steps[i].Quiet || quiet(c.X)
@@ -211,6 +255,7 @@ func (w *walker) merge(first int) {
 				merged[i].Controllers = append(merged[i].Controllers, c)
 			}
 		}
+		merged[i].AtOnce, merged[i].Open, merged[i].Fatal = max(merged[i].AtOnce, s.AtOnce), merged[i].Open || s.Open, merged[i].Fatal || s.Fatal
 	}
 	w.steps = append(w.steps[:first], merged...)
 }
@@ -245,6 +290,10 @@ func (w *walker) call(c *syntax.CallExpr, s *syntax.Stmt, within []place) {
 			return
 		}
 	}
+	if len(words) == 1 && words[0] == "exec" {
+		w.out, w.errs = w.redirected(s, w.out, w.errs)
+		return
+	}
 	words = withoutPrefixes(words)
 	if len(words) == 0 {
 		return
@@ -257,6 +306,10 @@ func (w *walker) call(c *syntax.CallExpr, s *syntax.Stmt, within []place) {
 			w.part(body, within)
 			w.depth--
 		}
+	case name == "set":
+		w.options(words[1:])
+	case name == "mount" && slices.Contains(words[1:], "-a"):
+		w.step(Step{Kind: StepMountAll, Line: int(line), Quiet: quiet(s), within: within})
 	case name == "mount":
 		if target, ok := mountsCgroup2(words[1:]); ok {
 			w.step(Step{Kind: StepMount, Line: int(line), Target: target, Quiet: quiet(s), within: within})
@@ -295,6 +348,7 @@ func (w *walker) nested(text string, line int, within []place) {
 	defer func() { w.depth-- }()
 	first := len(w.steps)
 	inner := &walker{functions: w.functions, values: w.values, depth: w.depth, visited: w.visited}
+	inner.out, inner.errs = w.streams(within)
 	inner.list(file.Stmts, nil, false)
 	w.visited = inner.visited
 	for _, s := range inner.steps {
@@ -304,20 +358,105 @@ func (w *walker) nested(text string, line int, within []place) {
 	w.merge(first)
 }
 
+// controllerName is what a controller can be called.
+var controllerName = regexp.MustCompile(`^[a-z_0-9]+$`)
+
 func (w *walker) enable(file string, words []string, line uint, quiet bool, within []place) {
-	var controllers []string
-	for _, word := range words {
+	step := Step{Kind: StepEnable, Line: int(line), Target: file, Quiet: quiet, within: within}
+	if len(words) == 0 || !slices.Contains([]string{"echo", "printf"}, path.Base(words[0])) {
+		step.Open = true
+		w.step(step)
+		return
+	}
+	for _, word := range words[1:] {
+		step.Open = step.Open || word == ""
 		for field := range strings.FieldsSeq(strings.NewReplacer(`\n`, " ", `\t`, " ").Replace(word)) {
-			if name, ok := strings.CutPrefix(field, "+"); ok {
-				controllers = append(controllers, name)
+			name, ok := strings.CutPrefix(field, "+")
+			switch {
+			case ok && controllerName.MatchString(name):
+				step.Controllers = append(step.Controllers, name)
+			case ok || strings.Contains(field, "%"):
+				step.Open = true
 			}
 		}
 	}
-	w.step(Step{Kind: StepEnable, Line: int(line), Target: file, Controllers: controllers, Quiet: quiet, within: within})
+	step.AtOnce = len(step.Controllers)
+	w.step(step)
 }
 
 // step keeps a step; a function that is called twice does the same again.
-func (w *walker) step(s Step) { w.steps = append(w.steps, s) }
+func (w *walker) step(s Step) {
+	_, s.Stderr = w.streams(s.within)
+	s.Quiet = s.Quiet || s.Stderr == "/dev/null"
+	s.Fatal = w.errexit && w.guarded == 0
+	w.steps = append(w.steps, s)
+}
+
+// streams returns where output and errors go within statements.
+func (w *walker) streams(within []place) (out, errs string) {
+	out, errs = w.out, w.errs
+	for _, p := range within {
+		out, errs = w.redirected(p.stmt, out, errs)
+	}
+	return out, errs
+}
+
+// unknownFile stands for a file whose name only a run knows.
+const unknownFile = "?"
+
+// redirected returns where the output and the errors of a statement go, of
+// what is around it sends them to out and errs.
+func (w *walker) redirected(s *syntax.Stmt, out, errs string) (string, string) {
+	for _, r := range s.Redirs {
+		if r.Word == nil {
+			continue
+		}
+		file, known := w.literal(r.Word)
+		if !known || file == "" {
+			file = unknownFile
+		}
+		number := ""
+		if r.N != nil {
+			number = r.N.Value
+		}
+		switch r.Op {
+		case syntax.RdrAll, syntax.AppAll:
+			out, errs = file, file
+		case syntax.RdrOut, syntax.AppOut, syntax.RdrClob:
+			switch number {
+			case "", "1":
+				out = file
+			case "2":
+				errs = file
+			}
+		case syntax.DplOut:
+			switch {
+			case number == "2" && file == "1":
+				errs = out
+			case (number == "" || number == "1") && file == "2":
+				out = errs
+			case number == "2" && file == "-":
+				errs = "/dev/null"
+			}
+		default: // input
+		}
+	}
+	return out, errs
+}
+
+// options follows the set of a shell's option -e.
+func (w *walker) options(args []string) {
+	for i, arg := range args {
+		long := i > 0 && args[i] == "errexit"
+		short := len(arg) > 1 && strings.Trim(arg[1:], "abefhkmnptuvxBCEHPTo") == "" && strings.Contains(arg[1:], "e")
+		switch {
+		case short && arg[0] == '-' || long && strings.HasSuffix(args[i-1], "o") && args[i-1][0] == '-':
+			w.errexit = true
+		case short && arg[0] == '+' || long && args[i-1] == "+o":
+			w.errexit = false
+		}
+	}
+}
 
 // teed returns the control file that a `tee` writes to.
 func (w *walker) teed(s *syntax.Stmt) (string, bool) {

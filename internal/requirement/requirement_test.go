@@ -924,6 +924,9 @@ func TestAbsentEvidenceIsNeverGreen(t *testing.T) {
 		evidence.PieceLater:     func(s *evidence.Sandbox) { s.Later = nil },
 		evidence.PieceLifecycle: func(s *evidence.Sandbox) { s.Lifecycle = nil },
 		evidence.PieceLog:       func(s *evidence.Sandbox) { s.Log = nil },
+		// An empty one is what is collected where a storage is configured and the
+		// build is not known; without a storage there is none, and no promise.
+		evidence.PieceDisk: func(s *evidence.Sandbox) { s.Disk = &evidence.Disk{} },
 	}
 	for _, piece := range evidence.Pieces() {
 		for _, kind := range []evidence.ProblemKind{"", evidence.ProblemGuest, evidence.ProblemInfra} {
@@ -932,6 +935,9 @@ func TestAbsentEvidenceIsNeverGreen(t *testing.T) {
 			want := Unproven
 			if kind != "" {
 				s.Problems = []evidence.Problem{{Piece: piece, Kind: kind, Call: "the call", Error: "the error"}}
+				if piece == evidence.PieceDisk {
+					s.Disk = nil
+				}
 			}
 			if kind == evidence.ProblemInfra {
 				want = Infra
