@@ -70,6 +70,15 @@ func Delegate(text string) (Change, error) {
 	if err != nil {
 		return Change{}, err
 	}
+	if isCurrent(text) {
+		// Wherever somebody put it, as long as it comes before envd.
+		if script, err := ReadScript(text); err == nil {
+			if _, ok := script.delegates(); ok {
+				line := strings.Count(text[:markFirst.FindStringIndex(text)[0]], "\n") + 1
+				return Change{Text: text, Line: line, Why: fmt.Sprintf("the delegation %d is in it already", delegationVersion)}, nil
+			}
+		}
+	}
 	if own == text {
 		if why, ok := script.delegates(); ok {
 			return Change{Text: text, Why: why}, nil
@@ -101,6 +110,21 @@ func withoutDelegation(text string) (string, error) {
 		return "", refuse("take them out by hand, with what is between them", "the marks of the delegation are in the script, but not one first and one last")
 	}
 	return text[:first[0][0]] + text[last[0][1]:], nil
+}
+
+// isCurrent tells whether a script has the delegation as it is now, however it
+// is indented.
+func isCurrent(text string) bool {
+	first, last := markFirst.FindStringIndex(text), markLast.FindStringIndex(text)
+	if first == nil || last == nil {
+		return false
+	}
+	var b strings.Builder
+	indent := text[first[0]:strings.Index(text, "# >>> sandproof")]
+	for line := range strings.Lines(text[first[0]:last[1]]) {
+		b.WriteString(strings.TrimPrefix(line, indent))
+	}
+	return strings.TrimSuffix(b.String(), "\n")+"\n" == delegation
 }
 
 // controllersOfEnvd are those that envd's limits need (e2b-dev/infra
