@@ -29,11 +29,11 @@ const (
 
 var zeros [chunkSize]byte
 
-// digest is the SHA-256 of what an image holds: of each 64 KiB that are not all
+// sparseDigest is the SHA-256 of what an image holds: of each 64 KiB that are not all
 // zero their offset (64 bits, big-endian) and their bytes, then the size. So
 // it says of every byte what it is, costs what the image holds, and does not
 // depend on which zeros are holes.
-func digest(ctx context.Context, image *os.File, progress func(done int64)) (string, error) {
+func sparseDigest(ctx context.Context, image *os.File, progress func(done int64)) (string, error) {
 	return copyHashed(ctx, nil, image, progress)
 }
 

@@ -53,7 +53,7 @@ type Manifest struct {
 // Identity is one state of an image. Digest counts; the rest tells without
 // reading the image that nothing wrote to it.
 type Identity struct {
-	Digest   string    `json:"digest"` // see digest
+	Digest   string    `json:"digest"` // see sparseDigest
 	Size     int64     `json:"size"`   // bytes
 	Inode    uint64    `json:"inode"`
 	Modified time.Time `json:"modified"`

@@ -187,7 +187,7 @@ func (p *patching) copy(ctx context.Context) (string, error) {
 	how, sum := "copied", ""
 	if unix.IoctlFileClone(int(p.copied.Fd()), int(p.original.Fd())) == nil {
 		how = "shares its blocks with the original"
-		sum, err = digest(ctx, p.original, progress)
+		sum, err = sparseDigest(ctx, p.original, progress)
 	} else {
 		if refusal := room(p.image, p.info); refusal != nil {
 			return "", refusal
@@ -249,7 +249,7 @@ func (p *patching) check(ctx context.Context) (string, error) {
 func (p *patching) verify(ctx context.Context) (string, error) {
 	synced := make(chan error, 1)
 	go func() { synced <- p.copied.Sync() }()
-	sum, err := digest(ctx, p.copied, p.options.progress(stepVerify, p.info.Size()))
+	sum, err := sparseDigest(ctx, p.copied, p.options.progress(stepVerify, p.info.Size()))
 	if err := errors.Join(err, <-synced); err != nil {
 		return "", err
 	}

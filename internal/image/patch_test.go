@@ -94,7 +94,7 @@ func initIn(t *testing.T, image string) (string, attributes) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := e.read(t.Context(), found.number, maxInit)
+	text, err := e.read(t.Context(), found, maxInit)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -329,10 +330,12 @@ func (p *Plan) lookInside(ctx context.Context, o Options) error {
 
 // fits refuses a change for which the image has no room.
 func fits(image *os.File, c *change) error {
-	free, block, err := freeBlocks(image)
+	super, err := readSuperblock(image, math.MaxInt64)
 	if err != nil {
 		return err
 	}
+	block := super.BlockSize
+	free := int64(super.Free / uint64(block)) //nolint:gosec // neither is negative, nor near 2^63
 	blocks := func(content []byte) int64 { return (int64(len(content)) + block - 1) / block }
 	// A directory may have to be made, or to grow.
 	if need := blocks(c.after) - blocks(c.before) + int64(strings.Count(c.path, "/"))/4; need > free {
@@ -416,7 +419,7 @@ func (o Options) decide(ctx context.Context, e editor) (*change, error) {
 
 // delegated puts the delegation into the init script.
 func delegated(ctx context.Context, e editor, found inode) (*change, error) {
-	before, err := e.read(ctx, found.number, maxScript)
+	before, err := e.read(ctx, found, maxScript)
 	if err != nil {
 		return nil, refuse(ownInit, "%s cannot be read as a script: %v", initPath, err)
 	}
@@ -471,7 +474,7 @@ func (o Options) wholeInit(ctx context.Context, e editor) (*change, error) {
 	case found.kind != "regular":
 		return nil, refuse("make the template anew", "%s in the image is a %s", initPath, found.kind)
 	}
-	if c.before, err = e.read(ctx, found.number, maxInit); err != nil {
+	if c.before, err = e.read(ctx, found, maxInit); err != nil {
 		return nil, refuse("make the template anew", "%s in the image cannot be read: %v", initPath, err)
 	}
 	if bytes.Equal(c.before, after) && found.mode == "755" && found.owner == "0:0" {
@@ -534,12 +537,7 @@ func linkedInit(ctx context.Context, e editor, found inode) (*change, error) {
 	return nil, refuse("put the script itself at "+initPath+" where the template is made, or "+ownInit, "%s is a link to %q: writing through it could change a program that others need", initPath, target)
 }
 
-// unitDirs are where systemd looks for units, the first one counts
-// (systemd.unit(5)).
-var unitDirs = []string{"/etc/systemd/system", "/usr/local/lib/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"}
-
 const (
-	envdUnit   = "envd.service"
 	dropInPath = "/etc/systemd/system/envd.service.d/50-sandproof-delegation.conf"
 	// dropInText is what upstream's unit has (e2b-dev/infra f4bd1b24b,
 	// envd.service.tpl): a unit that delegates, and that has weights and
@@ -574,11 +572,11 @@ func dropIn(ctx context.Context, e editor) (*change, error) {
 	if err == nil {
 		var there inode
 		if there, err = e.look(ctx, dir, path.Base(dropInPath)); err == nil {
-			c.before, err = e.read(ctx, there.number, maxScript)
+			c.before, err = e.read(ctx, there, maxScript)
 		}
 	}
 	if err != nil && !errors.Is(err, errNotThere) {
-		return nil, refuse("make the template anew", "the drop-ins of %s cannot be read: %v", envdUnit, err)
+		return nil, refuse("make the template anew", "the drop-ins of %s cannot be read: %v", unitName, err)
 	}
 	switch {
 	case bytes.Equal(c.before, c.after):
@@ -595,9 +593,9 @@ func firstUnit(ctx context.Context, e editor) (text []byte, at string, err error
 		dir, err := e.directory(ctx, in)
 		var found inode
 		if err == nil {
-			found, err = e.look(ctx, dir, envdUnit)
+			found, err = e.look(ctx, dir, unitName)
 		}
-		at = path.Join(in, envdUnit)
+		at = path.Join(in, unitName)
 		switch {
 		case errors.Is(err, errNotThere):
 			continue
@@ -606,12 +604,12 @@ func firstUnit(ctx context.Context, e editor) (text []byte, at string, err error
 		case found.kind != "regular":
 			return nil, "", refuse("put the unit itself there where the template is made", "systemd's unit %s is a %s to %q", at, found.kind, redact.Terminal(found.target))
 		}
-		text, err = e.read(ctx, found.number, maxScript)
+		text, err = e.read(ctx, found, maxScript)
 		if err != nil {
 			return nil, "", refuse("make the template anew", "systemd's unit %s cannot be read: %v", at, err)
 		}
 		return text, at, nil
 	}
 	return nil, "", refuse("give the unit that starts envd Delegate=yes and weights where the template is made",
-		"the image boots with systemd, which has no %s in %s: what starts envd is not known", envdUnit, strings.Join(unitDirs, ", "))
+		"the image boots with systemd, which has no %s in %s: what starts envd is not known", unitName, strings.Join(unitDirs, ", "))
 }

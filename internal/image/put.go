@@ -203,43 +203,24 @@ func (e editor) verify(ctx context.Context, dir int, name string, content []byte
 	case !maps.Equal(got.xattrs, want.xattrs):
 		return errors.New("its extended attributes are not those that it had")
 	}
-	have := sha256.New()
-	if said, err := e.tool(ctx, nil, nil, have, "debugfs", "-R", fmt.Sprintf("cat <%d>", found.number)); err != nil {
-		return fmt.Errorf("%w: %s", err, said)
+	have, err := e.read(ctx, found, int64(len(content)))
+	if err != nil {
+		return fmt.Errorf("its content cannot be read back: %w", err)
 	}
-	if sum := sha256.Sum256(content); !bytes.Equal(have.Sum(nil), sum[:]) {
+	if !bytes.Equal(have, content) {
 		return errors.New("its content reads back differently, maybe because the image has no room")
 	}
 	return nil
 }
 
-// read returns the content of a file of the image, up to a limit in bytes.
-func (e editor) read(ctx context.Context, number int, limit int) ([]byte, error) {
-	out := &atMost{limit: limit}
-	said, err := e.tool(ctx, nil, nil, out, "debugfs", "-R", fmt.Sprintf("cat <%d>", number))
-	if out.over {
-		return nil, fmt.Errorf("it has more than %d bytes", limit)
-	}
+// read returns the content of a file of the image, of at most so many bytes.
+func (e editor) read(ctx context.Context, from inode, most int64) ([]byte, error) {
+	f, err := e.extract(ctx, from, most)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s", err, said)
+		return nil, err
 	}
-	return out.text, nil
-}
-
-// atMost keeps what is written to it, and fails at more.
-type atMost struct {
-	text  []byte
-	limit int
-	over  bool
-}
-
-// Write implements io.Writer.
-func (a *atMost) Write(p []byte) (int, error) {
-	if a.over = a.over || len(a.text)+len(p) > a.limit; a.over {
-		return 0, errors.New("too much")
-	}
-	a.text = append(a.text, p...)
-	return len(p), nil
+	defer f.Close()
+	return io.ReadAll(f)
 }
 
 // makeDirectory makes a directory and those above it, where they are not

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 )
 
@@ -19,12 +18,10 @@ const (
 	superblockAt   = 1024
 	superblockSize = 1024
 	atBlocksLow    = 0x04
-	atFreeLow      = 0x0C
 	atLogBlockSize = 0x18
 	atMagic        = 0x38
 	atIncompatible = 0x60
 	atBlocksHigh   = 0x150
-	atFreeHigh     = 0x158
 
 	magic = 0xEF53
 	// Incompatible features: the journal must be replayed before anything is
@@ -109,18 +106,4 @@ func sizeOf(super []byte) (uint64, error) {
 		return 0, fmt.Errorf("its superblock is damaged: it tells %d blocks; repair it with e2fsck, which knows where its copies are", blocks)
 	}
 	return size, nil
-}
-
-// freeBlocks is how many blocks a file system has free, and their size in
-// bytes.
-func freeBlocks(image io.ReaderAt) (free, size int64, err error) {
-	super := make([]byte, superblockSize)
-	if _, err := image.ReadAt(super, superblockAt); err != nil {
-		return 0, 0, fmt.Errorf("read the superblock: %w", err)
-	}
-	blocks := uint64(binary.LittleEndian.Uint32(super[atFreeLow:]))
-	if binary.LittleEndian.Uint32(super[atIncompatible:])&incompatibleBig != 0 {
-		blocks |= uint64(binary.LittleEndian.Uint32(super[atFreeHigh:])) << 32
-	}
-	return int64(min(blocks, math.MaxInt64)), 1024 << min(binary.LittleEndian.Uint32(super[atLogBlockSize:]), maxLogBlockSize), nil //nolint:gosec // it is bounded
 }

@@ -92,7 +92,7 @@ func undoable(ctx context.Context, b Build, o Options, m *Manifest) (unsure stri
 		return "", refuse("put the original back from your own backup, or make the template anew", "the backup cannot be opened: %v", err)
 	}
 	defer f.Close()
-	sum, err := digest(ctx, f, o.progress(stepVerifyBackup, m.Original.Size))
+	sum, err := sparseDigest(ctx, f, o.progress(stepVerifyBackup, m.Original.Size))
 	if err != nil {
 		return "", fmt.Errorf("read the backup: %w", err)
 	}
@@ -120,7 +120,7 @@ func (i Identity) is(ctx context.Context, name string, progress func(int64)) (bo
 	if i.seems(info) {
 		return true, nil
 	}
-	sum, err := digest(ctx, f, progress)
+	sum, err := sparseDigest(ctx, f, progress)
 	return err == nil && sum == i.Digest, err
 }
 
