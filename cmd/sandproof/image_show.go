@@ -16,15 +16,17 @@ import (
 // imageWidth is how wide the last column of an image's tables runs, in columns.
 const imageWidth = 96
 
-// imageTable is a table whose last column, of so many, is wrapped.
-func imageTable(columns int) table.Writer {
+// imageTable is a table in the style of the others.
+func imageTable() table.Writer {
 	t := table.NewWriter()
 	style := table.StyleLight
 	style.Format.Header = text.FormatDefault
 	t.SetStyle(style)
-	t.SetColumnConfigs([]table.ColumnConfig{{Number: columns, WidthMax: imageWidth, WidthMaxEnforcer: text.WrapSoft}})
 	return t
 }
+
+// wrapped makes text of an image lines of which none is too wide.
+func wrapped(s string) string { return text.WrapSoft(harmless(s), imageWidth) }
 
 // harmless makes text of an image one line that does nothing to a terminal.
 func harmless(s string) string {
@@ -32,8 +34,10 @@ func harmless(s string) string {
 }
 
 func showInventory(out io.Writer, inv *image.Inventory) {
-	t := imageTable(2)
-	row := func(name, format string, args ...any) { t.AppendRow(table.Row{name, harmless(fmt.Sprintf(format, args...))}) }
+	t := imageTable()
+	row := func(name, format string, args ...any) {
+		t.AppendRow(table.Row{name, wrapped(fmt.Sprintf(format, args...))})
+	}
 	showBuild(row, inv)
 	if inv.Unreadable != "" {
 		row("not read", "%s", inv.Unreadable)
@@ -134,10 +138,11 @@ func showInit(row func(name, format string, args ...any), inv *image.Inventory) 
 
 // fileText tells what the image has at a path.
 func fileText(f image.File) string {
-	text := f.Path
+	way := []string{f.Path}
 	for _, link := range f.Links {
-		text += fmt.Sprintf(" (%s → %s)", link.Path, link.Target)
+		way = append(way, fmt.Sprintf("(%s → %s)", link.Path, link.Target))
 	}
+	text := strings.Join(way, " ")
 	switch {
 	case f.Problem != "":
 		return text + ": " + f.Problem
@@ -168,7 +173,7 @@ func showSteps(out io.Writer, s *image.Text) {
 	if s == nil || len(s.Steps) == 0 {
 		return
 	}
-	t := imageTable(5)
+	t := imageTable()
 	t.AppendHeader(table.Row{"line", "step", "target", "controllers", "errors"})
 	for _, step := range s.Steps {
 		errs := cmp.Or(step.Stderr, "to the console that the kernel opened")
@@ -190,7 +195,7 @@ func showSteps(out io.Writer, s *image.Text) {
 func showFindings(out io.Writer, inv *image.Inventory, findings []image.Finding) {
 	counts := map[image.Severity]int{}
 	if len(findings) > 0 {
-		t := imageTable(4)
+		t := imageTable()
 		t.Style().Options.SeparateRows = true
 		t.AppendHeader(table.Row{"severity", "finding", "where", "what"})
 		for _, f := range findings {
@@ -199,7 +204,9 @@ func showFindings(out io.Writer, inv *image.Inventory, findings []image.Finding)
 			if f.Line > 0 {
 				where += fmt.Sprintf(":%d", f.Line)
 			}
-			t.AppendRow(table.Row{f.Severity, f.ID, harmless(where), harmless(f.Title+": "+f.Text) + "\nwhy: " + f.Why + "\ndo:  " + f.WayOut})
+			t.AppendRow(table.Row{f.Severity, f.ID, harmless(where), strings.Join([]string{
+				wrapped(f.Title + ": " + f.Text), wrapped("why: " + f.Why), wrapped("do: " + f.WayOut),
+			}, "\n")})
 		}
 		fmt.Fprintln(out, t.Render())
 	}

@@ -183,6 +183,9 @@ func parts(name string) []string {
 	return strings.FieldsFunc(name, func(r rune) bool { return r == '/' })
 }
 
+// errTool is that a tool of e2fsprogs could not be used at all.
+var errTool = errors.New("e2fsprogs cannot be used")
+
 // mostStats bounds what debugfs prints of the inodes that one question is for,
 // in bytes.
 const mostStats = 4 << 20
@@ -191,7 +194,8 @@ const mostStats = 4 << 20
 // prints for each of them. What an image holds cannot pass for the beginning
 // of another answer: between them stands a word that it cannot know.
 func (e editor) batch(ctx context.Context, requests []string) (answers []string, said string, err error) {
-	separator := "sandproof-" + rand.Text()
+	// A request that debugfs refuses for its argument, and prints before that.
+	separator := "pwd " + rand.Text()
 	var in strings.Builder
 	for _, request := range requests {
 		// debugfs prints each request before it tries it.
@@ -199,7 +203,7 @@ func (e editor) batch(ctx context.Context, requests []string) (answers []string,
 	}
 	out := &bounded{most: mostStats}
 	if said, err = e.tool(ctx, nil, strings.NewReader(in.String()), out, "debugfs", "-f", "-"); err != nil {
-		return nil, said, err
+		return nil, said, fmt.Errorf("%w: %w", errTool, err)
 	}
 	if out.cut {
 		return nil, said, fmt.Errorf("debugfs told more than %d bytes of %d files: the image is damaged, or made to harm", mostStats, len(requests))
@@ -207,6 +211,10 @@ func (e editor) batch(ctx context.Context, requests []string) (answers []string,
 	parts := strings.Split(out.text.String(), "debugfs: "+separator+"\n")
 	if len(parts) != len(requests)+1 {
 		return nil, said, fmt.Errorf("debugfs answered %d of %d requests", len(parts)-1, len(requests))
+	}
+	if parts[0] != "" {
+		// It goes on in spite of checksums that are wrong.
+		return nil, said, fmt.Errorf("debugfs says of the file system: %s", redact.Terminal(clip(strings.TrimSpace(parts[0]), 500)))
 	}
 	for _, part := range parts[1:] {
 		_, answer, _ := strings.Cut(part, "\n") // the request
@@ -241,7 +249,7 @@ func (e editor) extract(ctx context.Context, from inode, most int64) (*os.File, 
 	if err != nil {
 		return nil, err
 	}
-	said, err := e.tool(ctx, nil, nil, to, "debugfs", "-R", fmt.Sprintf("cat <%d>", from.number))
+	said, err := e.tool(ctx, to, nil, io.Discard, "debugfs", "-R", fmt.Sprintf("dump <%d> %s", from.number, hostFile))
 	if err == nil {
 		var info os.FileInfo
 		if info, err = to.Stat(); err == nil && info.Size() < from.size {

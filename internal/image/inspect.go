@@ -56,6 +56,10 @@ func Inspect(ctx context.Context, b Build) (*Inventory, error) {
 			return inv, nil
 		}
 	}
+	if b.Header != "" {
+		inv.Unreadable = "the image is a layer that holds changes only, so nothing lies where a file system has it"
+		return inv, nil
+	}
 	if err := Check(b.RootFS); err != nil {
 		inv.Unreadable = err.Error()
 		return inv, nil
@@ -203,7 +207,7 @@ const (
 
 // places are all paths that are looked at in every image.
 func places() []string {
-	all := append([]string{initPath, userFile, fstab, openrcPath, serviceOf, "/dev/console"}, envdPaths...)
+	all := append([]string{initPath, userFile, fstab, openrcPath, serviceOf, "/bin/sh"}, envdPaths...)
 	for _, dir := range toolDirs {
 		for _, name := range toolNames {
 			all = append(all, path.Join(dir, name))
@@ -261,15 +265,12 @@ func (i *inspector) inside(ctx context.Context) error {
 	return i.envds(ctx, started)
 }
 
-// errTool is that the tools of e2fsprogs could not be used at all.
-var errTool = errors.New("e2fsprogs cannot be used")
-
 // features asks debugfs for the names of the file system's features, and shows
 // with that whether it opens the image.
 func (i *inspector) features(ctx context.Context) ([]string, error) {
 	answers, said, err := i.batch(ctx, []string{"features"})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w: %s", errTool, err, said)
+		return nil, fmt.Errorf("%w: %s", err, said)
 	}
 	_, names, ok := strings.Cut(answers[0], "Filesystem features:")
 	if !ok {
@@ -304,21 +305,21 @@ func (i *inspector) read(ctx context.Context, f *File, most int64) (*os.File, er
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		f.Problem = "it cannot be read: " + err.Error()
+		f.Problem = "it cannot be read: " + clip(err.Error(), 500)
 		return nil, nil
 	}
 	return content, nil
 }
 
 // readText is read of a file that is a text.
-func (i *inspector) readText(ctx context.Context, f *File, most int64) (text string, ok bool, err error) {
+func (i *inspector) readText(ctx context.Context, f *File, most int64) (string, error) {
 	content, err := i.read(ctx, f, most)
 	if content == nil {
-		return "", false, err
+		return "", err
 	}
 	defer content.Close()
 	data, err := io.ReadAll(content)
-	return string(data), err == nil, err
+	return string(data), err
 }
 
 func (i *inspector) tools() {
@@ -347,7 +348,7 @@ func isProgram(f File) bool {
 
 func (i *inspector) users(ctx context.Context) error {
 	f := i.files[userFile]
-	text, _, err := i.readText(ctx, &f, maxTable)
+	text, err := i.readText(ctx, &f, maxTable)
 	if err != nil {
 		return err
 	}
@@ -427,7 +428,7 @@ func (i *inspector) script(ctx context.Context, init *Init, text string) (starte
 	init.Script = &Text{CRLF: strings.Contains(text, "\r\n"), NoNewline: !strings.HasSuffix(text, "\n"), text: text}
 	if mark := markFirst.FindStringSubmatch(text); mark != nil {
 		// A number too large for one is not ours.
-		init.Script.Patched, _ = strconv.Atoi(mark[1]) //nolint:errcheck // see above
+		init.Script.Patched, _ = strconv.Atoi(mark[1])
 	}
 	line, _, _ := strings.Cut(text, "\n")
 	name, args, _ := strings.Cut(strings.Trim(line[2:], " \t"), " ")
@@ -455,12 +456,12 @@ func (i *inspector) script(ctx context.Context, init *Init, text string) (starte
 		init.Script.Syntax, init.Script.SyntaxLine = clip(err.Error(), 500), syntaxLine(err)
 		return nil, nil
 	}
-	mounted, err := i.fstabMount(ctx)
-	if err != nil {
-		return nil, err
-	}
 	for _, step := range script.Steps {
 		if step.Kind == StepMountAll {
+			mounted, err := i.fstabMount(ctx)
+			if err != nil {
+				return nil, err
+			}
 			if mounted == "" {
 				continue
 			}
@@ -478,7 +479,7 @@ func (i *inspector) script(ctx context.Context, init *Init, text string) (starte
 // has not.
 func (i *inspector) fstabMount(ctx context.Context) (string, error) {
 	f := i.files[fstab]
-	text, _, err := i.readText(ctx, &f, maxTable)
+	text, err := i.readText(ctx, &f, maxTable)
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
 		if len(fields) >= 3 && !strings.HasPrefix(fields[0], "#") && fields[2] == "cgroup2" {
@@ -599,7 +600,7 @@ var unitKeys = []string{
 
 // settings adds those of one file.
 func (i *inspector) settings(ctx context.Context, f *File) error {
-	text, _, err := i.readText(ctx, f, maxUnit)
+	text, err := i.readText(ctx, f, maxUnit)
 	if err != nil {
 		return err
 	}

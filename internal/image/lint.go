@@ -51,7 +51,7 @@ var rules = []Rule{
 	{"diff-layer", SeverityError, "The image is a layer that holds changes only", "blocks are not where a file system has them: nothing in it can be read or patched", "rebuild the template, or patch the build that it was made from"},
 	{"not-ext4", SeverityError, "The image is no ext4 file system", "no sandbox can boot from it", "give the build's rootfs.ext4, or copy it again"},
 	{"truncated", SeverityError, "The file is shorter than its file system", "the end of the file system is missing", "copy it again"},
-	{"unreadable", SeverityError, "The file system cannot be read", "nothing is known of what is inside", "look at it with e2fsck -fn, and repair a copy"},
+	{"unreadable", SeverityError, "The file system, or a file in it, cannot be read", "what is inside is not known", "look at it with e2fsck -fn, and repair a copy"},
 	{"file-system-errors", SeverityError, "The kernel found errors in the file system", "what is read may not be what a guest sees", "repair a copy with e2fsck -f, and take that"},
 	{"journal-dirty", SeverityError, "The journal waits to be replayed", "the next mount writes over what is read here, and over a patch", "stop what uses the image; sandproof image patch replays the journal in its copy"},
 	{"snapshot-beside", SeverityError, "A memory snapshot lies beside the image", "sandboxes resume from memory in which init and envd run already, and a patch of the disk is never in force", "rebuild the template; where the orchestrator can boot without a snapshot, remove memfile and snapfile"},
@@ -134,8 +134,8 @@ type linter struct {
 	found []Finding
 }
 
-// add adds a finding; a rule that is not in the table is a mistake in here.
-func (l *linter) add(id, file string, line int, format string, args ...any) {
+// addf adds a finding; a rule that is not in the table is a mistake in here.
+func (l *linter) addf(id, file string, line int, format string, args ...any) {
 	n := slices.IndexFunc(rules, func(r Rule) bool { return r.ID == id })
 	l.found = append(l.found, Finding{Rule: rules[n], Path: file, Line: line, Text: fmt.Sprintf(format, args...)})
 }
@@ -145,39 +145,39 @@ func (l *linter) disk() {
 	b, fs := l.inv.Build, l.inv.FileSystem
 	switch {
 	case b.Header != "":
-		l.add("diff-layer", b.RootFS, 0, "%s lies beside it", path.Base(b.Header))
+		l.addf("diff-layer", b.RootFS, 0, "%s lies beside it", path.Base(b.Header))
 	case fs == nil && l.inv.Unreadable != "":
-		l.add("not-ext4", b.RootFS, 0, "%s", l.inv.Unreadable)
+		l.addf("not-ext4", b.RootFS, 0, "%s", l.inv.Unreadable)
 	case fs != nil && fs.Truncated:
-		l.add("truncated", b.RootFS, 0, "the file system has %d bytes, the file %d", fs.Size, l.inv.Size)
+		l.addf("truncated", b.RootFS, 0, "the file system has %d bytes, the file %d", fs.Size, l.inv.Size)
 	case l.inv.Unreadable != "":
-		l.add("unreadable", b.RootFS, 0, "%s", l.inv.Unreadable)
+		l.addf("unreadable", b.RootFS, 0, "%s", l.inv.Unreadable)
 	}
 	if fs != nil && fs.Errors {
-		l.add("file-system-errors", b.RootFS, 0, "the superblock says that errors were found")
+		l.addf("file-system-errors", b.RootFS, 0, "the superblock says that errors were found")
 	}
 	if fs != nil && fs.Dirty {
-		l.add("journal-dirty", b.RootFS, 0, "the file system has the feature needs_recovery")
+		l.addf("journal-dirty", b.RootFS, 0, "the file system has the feature needs_recovery")
 	}
 	m := l.inv.Metadata
 	boots := m != nil && m.FilesystemOnly
 	for _, file := range []string{b.Snapfile, b.Memfile} {
 		if file != "" && !boots {
-			l.add("snapshot-beside", file, 0, "%s lies beside the image", path.Base(file))
+			l.addf("snapshot-beside", file, 0, "%s lies beside the image", path.Base(file))
 			break
 		}
 	}
 	for _, file := range b.CachedSnapshots {
 		if !boots {
-			l.add("snapshot-cached", file, 0, "a memory snapshot of build %s is kept there", b.ID)
+			l.addf("snapshot-cached", file, 0, "a memory snapshot of build %s is kept there", b.ID)
 		}
 	}
 	switch {
 	case m == nil:
 	case m.Problem != "":
-		l.add("metadata-unreadable", b.Metadata, 0, "%s", m.Problem)
+		l.addf("metadata-unreadable", b.Metadata, 0, "%s", m.Problem)
 	case m.BuildID != "" && b.ID != "" && !strings.EqualFold(m.BuildID, b.ID):
-		l.add("metadata-build", b.Metadata, 0, "it names build %q, the image is in that of %q", m.BuildID, b.ID)
+		l.addf("metadata-build", b.Metadata, 0, "it names build %q, the image is in that of %q", m.BuildID, b.ID)
 	}
 }
 
@@ -189,23 +189,27 @@ func (l *linter) init() {
 	}
 	switch in.InitKind {
 	case InitMissing:
-		l.add("init-missing", in.Path, 0, "%s", orElse(in.Problem, leads(in.File)))
+		l.addf("init-missing", in.Path, 0, "%s", orElse(in.Problem, leads(in.File)))
 		return
 	case InitDirectory:
-		l.add("init-no-file", where, 0, "it is a directory")
+		l.addf("init-no-file", where, 0, "it is a directory")
 		return
 	case InitOther:
 		if in.Kind != "regular" {
-			l.add("init-no-file", where, 0, "%s", orElse(in.Problem, "it is of the kind "+in.Kind))
+			l.addf("init-no-file", where, 0, "%s", orElse(in.Problem, "it is of the kind "+in.Kind))
 			return
 		}
-		l.add("init-no-program", where, 0, "%s", orElse(in.Problem, "it begins neither with #! nor as an ELF program"))
+		if in.Problem != "" {
+			l.addf("unreadable", where, 0, "%s", in.Problem)
+			return
+		}
+		l.addf("init-no-program", where, 0, "it begins neither with #! nor as an ELF program")
 	case InitBinary, InitBusybox:
-		l.add("init-binary", where, 0, "%s", leads(in.File))
+		l.addf("init-binary", where, 0, "%s", leads(in.File))
 	case InitScript, InitSystemd, InitOpenRC:
 	}
 	if !isProgram(in.File) {
-		l.add("init-not-executable", where, 0, "its mode is %s", in.Mode)
+		l.addf("init-not-executable", where, 0, "its mode is %s", in.Mode)
 	}
 	if in.InitKind == InitScript {
 		l.script(where)
@@ -221,44 +225,46 @@ func orElse(text, other string) string {
 
 // leads tells which way a path goes.
 func leads(f File) string {
-	text := f.Path
+	way := []string{f.Path}
 	for _, link := range f.Links {
-		text += fmt.Sprintf(", %s is a link to %s", link.Path, link.Target)
+		way = append(way, link.Path+" is a link to "+link.Target)
 	}
 	if f.Kind == "" {
-		return text + ", and there is nothing"
+		way = append(way, "and there is nothing")
+	} else {
+		way = append(way, "a "+f.Kind+" file")
 	}
-	return text + ", a " + f.Kind + " file"
+	return strings.Join(way, ", ")
 }
 
 func (l *linter) script(where string) {
 	in := l.inv.Init
 	if endsInLink(in.File) {
-		l.add("init-symlink", where, 0, "%s", leads(in.File))
+		l.addf("init-symlink", where, 0, "%s", leads(in.File))
 	}
 	if i := in.Interpreter; i != nil && !isProgram(*i) {
 		what := "it is no program"
 		if i.Kind == "" {
 			what = "it is not there"
 		}
-		l.add("init-interpreter", where, 1, "the interpreter is %q: %s", i.Path, orElse(i.Problem, what))
+		l.addf("init-interpreter", where, 1, "the interpreter is %q: %s", i.Path, orElse(i.Problem, what))
 	}
 	text := in.Script
 	if text == nil {
 		return
 	}
 	if text.CRLF {
-		l.add("init-crlf", where, 1, "the script has CR LF")
+		l.addf("init-crlf", where, 1, "the script has CR LF")
 	}
 	if text.NoNewline {
-		l.add("init-no-newline", where, 0, "its last byte is no newline")
+		l.addf("init-no-newline", where, 0, "its last byte is no newline")
 	}
 	switch {
 	case text.Foreign:
-		l.add("init-not-read", where, 1, "%s", text.Syntax)
+		l.addf("init-not-read", where, 1, "%s", text.Syntax)
 		return
 	case text.Syntax != "":
-		l.add("init-syntax", where, text.SyntaxLine, "%s", text.Syntax)
+		l.addf("init-syntax", where, text.SyntaxLine, "%s", text.Syntax)
 		return
 	}
 	l.steps(where, text.Steps)
@@ -284,22 +290,22 @@ func (l *linter) steps(where string, steps []Step) {
 	}
 	mount, enable, envd := first(StepMount), first(StepEnable), first(StepEnvd)
 	if envd < 0 {
-		l.add("envd-start-hidden", where, 0, "no line starts a program called envd")
+		l.addf("envd-start-hidden", where, 0, "no line starts a program called envd")
 	}
 	after := func(n int) bool { return n >= 0 && envd >= 0 && n > envd }
 	switch {
 	case mount < 0:
-		l.add("cgroup2-not-mounted", where, 0, "no line mounts it%s", elsewhere(steps))
+		l.addf("cgroup2-not-mounted", where, 0, "no line mounts it%s", elsewhere(steps))
 	case after(mount):
-		l.add("mount-after-envd", where, steps[mount].Line, "envd is started in line %d already", steps[envd].Line)
+		l.addf("mount-after-envd", where, steps[mount].Line, "envd is started in line %d already", steps[envd].Line)
 	}
 	switch {
 	case enable < 0:
-		l.add("never-enabled", where, 0, "no line writes to %s/cgroup.subtree_control", CgroupRoot)
+		l.addf("never-enabled", where, 0, "no line writes to %s/cgroup.subtree_control", CgroupRoot)
 	case after(enable):
-		l.add("enabled-after-envd", where, steps[enable].Line, "envd is started in line %d already", steps[envd].Line)
+		l.addf("enabled-after-envd", where, steps[enable].Line, "envd is started in line %d already", steps[envd].Line)
 	case mount > enable:
-		l.add("enabled-before-mount", where, steps[enable].Line, "cgroup2 is mounted in line %d only", steps[mount].Line)
+		l.addf("enabled-before-mount", where, steps[enable].Line, "cgroup2 is mounted in line %d only", steps[mount].Line)
 	}
 	if enable >= 0 && !after(enable) {
 		l.enabled(where, steps, envd)
@@ -342,10 +348,10 @@ func (l *linter) enabled(where string, steps []Step, envd int) {
 		}
 	}
 	if missing != nil {
-		l.add("controller-missing", where, line, "%s is not among those that are enabled: %s", strings.Join(missing, " and "), orElse(strings.Join(enabled, " "), "none"))
+		l.addf("controller-missing", where, line, "%s is not among those that are enabled: %s", strings.Join(missing, " and "), orElse(strings.Join(enabled, " "), "none"))
 	}
 	if !slices.Contains(enabled, "io") {
-		l.add("controller-io", where, line, "enabled are %s", orElse(strings.Join(enabled, " "), "none"))
+		l.addf("controller-io", where, line, "enabled are %s", orElse(strings.Join(enabled, " "), "none"))
 	}
 }
 
@@ -354,33 +360,33 @@ func (l *linter) step(where string, s Step) {
 	switch s.Kind {
 	case StepMount:
 		if s.Quiet {
-			l.add("mount-errors-hidden", where, s.Line, "the errors of mounting cgroup2 are thrown away")
+			l.addf("mount-errors-hidden", where, s.Line, "the errors of mounting cgroup2 are thrown away")
 		}
 	case StepEnable:
 		for _, c := range s.Controllers {
 			if !slices.Contains(controllers, c) {
-				l.add("controller-unknown", where, s.Line, "there is no controller %q", c)
+				l.addf("controller-unknown", where, s.Line, "there is no controller %q", c)
 			}
 		}
 		if isTooDeep(s) {
-			l.add("too-deep", where, s.Line, "it enables %s in %s", strings.Join(s.Controllers, " "), path.Dir(s.Target))
+			l.addf("too-deep", where, s.Line, "it enables %s in %s", strings.Join(s.Controllers, " "), path.Dir(s.Target))
 			return
 		}
 		if s.AtOnce > 1 {
-			l.add("all-or-nothing", where, s.Line, "one write enables %s", strings.Join(s.Controllers, " "))
+			l.addf("all-or-nothing", where, s.Line, "one write enables %s", strings.Join(s.Controllers, " "))
 		}
 		if s.Quiet {
-			l.add("errors-hidden", where, s.Line, "the errors of enabling %s are thrown away", orElse(strings.Join(s.Controllers, " "), "controllers"))
+			l.addf("errors-hidden", where, s.Line, "the errors of enabling %s are thrown away", orElse(strings.Join(s.Controllers, " "), "controllers"))
 		}
 		if s.Fatal {
-			l.add("fatal-enable", where, s.Line, "set -e is in force there")
+			l.addf("fatal-enable", where, s.Line, "set -e is in force there")
 		}
 	case StepEnvd:
 		switch {
 		case s.Quiet:
-			l.add("envd-stderr", where, s.Line, "the errors of %s are thrown away", s.Target)
+			l.addf("envd-stderr", where, s.Line, "the errors of %s are thrown away", s.Target)
 		case s.Stderr == "":
-			l.add("no-console", where, s.Line, "neither this line nor one before it says where errors go")
+			l.addf("no-console", where, s.Line, "neither this line nor one before it says where errors go")
 		}
 	case StepMountAll:
 	}
@@ -429,12 +435,12 @@ func (l *linter) systemd() {
 		return
 	}
 	if s.Unit.Kind == "" || isMask(s.Unit) {
-		l.add("unit-missing", path.Join(unitDirs[0], unitName), 0, "systemd would not find %s, or finds it masked", unitName)
+		l.addf("unit-missing", path.Join(unitDirs[0], unitName), 0, "systemd would not find %s, or finds it masked", unitName)
 		return
 	}
 	where := s.Unit.Path
 	if !s.Enabled {
-		l.add("unit-not-enabled", where, 0, "no target that was looked at wants or requires it")
+		l.addf("unit-not-enabled", where, 0, "no target that was looked at wants or requires it")
 	}
 	var thin []string
 	for _, c := range controllersOfEnvd {
@@ -443,15 +449,15 @@ func (l *linter) systemd() {
 		}
 	}
 	if thin != nil {
-		l.add("unit-thinned", where, 0, "nothing in it or its drop-ins asks for %s", strings.Join(thin, " and "))
+		l.addf("unit-thinned", where, 0, "nothing in it or its drop-ins asks for %s", strings.Join(thin, " and "))
 	}
 	if oom, ok := s.last("OOMScoreAdjust"); !ok || oom.Value != "-1000" {
-		l.add("unit-unprotected", where, oom.Line, "OOMScoreAdjust is %q", oom.Value)
+		l.addf("unit-unprotected", where, oom.Line, "OOMScoreAdjust is %q", oom.Value)
 	}
 	if errs, ok := s.last("StandardError"); ok && errs.Value == "null" {
-		l.add("unit-stderr", errs.Path, errs.Line, "StandardError=null")
+		l.addf("unit-stderr", errs.Path, errs.Line, "StandardError=null")
 	} else if out, isSet := s.last("StandardOutput"); isSet && out.Value == "null" && (!ok || errs.Value == "inherit") {
-		l.add("unit-stderr", out.Path, out.Line, "StandardOutput=null, which the errors inherit")
+		l.addf("unit-stderr", out.Path, out.Line, "StandardOutput=null, which the errors inherit")
 	}
 }
 
@@ -461,10 +467,10 @@ func (l *linter) openrc() {
 		return
 	}
 	if !rc.Cgroups {
-		l.add("openrc-no-cgroups", "/etc/runlevels", 0, "looked at were %s", strings.Join(runlevels, ", "))
+		l.addf("openrc-no-cgroups", "/etc/runlevels", 0, "looked at were %s", strings.Join(runlevels, ", "))
 	}
 	if rc.Service.Kind == "" || !rc.Envd {
-		l.add("openrc-no-envd", serviceOf, 0, "it is not there, or in no runlevel")
+		l.addf("openrc-no-envd", serviceOf, 0, "it is not there, or in no runlevel")
 	}
 }
 
@@ -476,15 +482,15 @@ func (l *linter) envds() {
 		if i := slices.IndexFunc(l.inv.Envds, func(e Envd) bool { return e.Started }); i >= 0 {
 			where = l.inv.Envds[i].Path
 		}
-		l.add("envd-missing", where, 0, "there is no file at %s", where)
+		l.addf("envd-missing", where, 0, "there is no file at %s", where)
 	} else {
 		l.envd(started)
 	}
 	if !slices.ContainsFunc(l.inv.Users, func(u User) bool { return u.Name == "user" }) {
-		l.add("user-missing", userFile, 0, "it has no line for it")
+		l.addf("user-missing", userFile, 0, "it has no line for it")
 	}
 	if !l.has("socat") {
-		l.add("socat-missing", "/usr/bin/socat", 0, "it is in none of %s", strings.Join(toolDirs, ", "))
+		l.addf("socat-missing", "/usr/bin/socat", 0, "it is in none of %s", strings.Join(toolDirs, ", "))
 	}
 }
 
@@ -505,22 +511,22 @@ func (l *linter) has(tool string) bool {
 
 func (l *linter) envd(e *Envd) {
 	if !isProgram(e.File) {
-		l.add("envd-not-executable", e.Path, 0, "it is a %s file of mode %s", e.Kind, e.Mode)
+		l.addf("envd-not-executable", e.Path, 0, "it is a %s file of mode %s", e.Kind, e.Mode)
 	}
-	switch {
-	case e.Generation == generationNone:
-		l.add("envd-no-cgroups", e.Path, 0, "nothing in it speaks of cgroups")
-	case e.Generation == "":
-		l.add("envd-unknown", e.Path, 0, "%s", orElse(e.Unknown, orElse(e.Problem, "it could not be read")))
+	switch e.Generation {
+	case generationNone:
+		l.addf("envd-no-cgroups", e.Path, 0, "nothing in it speaks of cgroups")
+	case "":
+		l.addf("envd-unknown", e.Path, 0, "%s", orElse(e.Unknown, orElse(e.Problem, "it could not be read")))
 	}
 	for _, other := range l.inv.Envds {
 		if other.SHA256 != "" && other.SHA256 != e.SHA256 {
-			l.add("envd-several", other.Path, 0, "it differs from %s, which is taken for the one that is started", e.Path)
+			l.addf("envd-several", other.Path, 0, "it differs from %s, which is taken for the one that is started", e.Path)
 		}
 	}
 	for _, helper := range e.Helpers {
 		if !slices.Contains(l.inv.HelpersThere, helper) {
-			l.add("helper-missing", helper, 0, "%s names it by its path", e.Path)
+			l.addf("helper-missing", helper, 0, "%s names it by its path", e.Path)
 		}
 	}
 	m := l.inv.Metadata
@@ -531,8 +537,8 @@ func (l *linter) envd(e *Envd) {
 	own, ownErr := semver.NewVersion(e.Version)
 	switch {
 	case err == nil && ownErr == nil && !claimed.Equal(own):
-		l.add("metadata-envd", l.inv.Build.Metadata, 0, "it claims envd %s, the binary says %s", claimed, own)
+		l.addf("metadata-envd", l.inv.Build.Metadata, 0, "it claims envd %s, the binary says %s", claimed, own)
 	case err == nil && ownErr != nil && !claims(m.EnvdVersion, e.Generation):
-		l.add("metadata-envd", l.inv.Build.Metadata, 0, "it claims envd %s, the binary is of generation %s", claimed, e.Generation)
+		l.addf("metadata-envd", l.inv.Build.Metadata, 0, "it claims envd %s, the binary is of generation %s", claimed, e.Generation)
 	}
 }

@@ -419,10 +419,10 @@ func (w *walker) redirected(s *syntax.Stmt, out, errs string) (string, string) {
 		if r.N != nil {
 			number = r.N.Value
 		}
-		switch r.Op {
-		case syntax.RdrAll, syntax.AppAll:
+		switch r.Op { //nolint:exhaustive // input is of no matter
+		case syntax.RdrAll, syntax.AppAll, syntax.RdrAllClob, syntax.AppAllClob:
 			out, errs = file, file
-		case syntax.RdrOut, syntax.AppOut, syntax.RdrClob:
+		case syntax.RdrOut, syntax.AppOut, syntax.RdrClob, syntax.AppClob:
 			switch number {
 			case "", "1":
 				out = file
@@ -438,7 +438,6 @@ func (w *walker) redirected(s *syntax.Stmt, out, errs string) (string, string) {
 			case number == "2" && file == "-":
 				errs = "/dev/null"
 			}
-		default: // input
 		}
 	}
 	return out, errs
@@ -447,6 +446,9 @@ func (w *walker) redirected(s *syntax.Stmt, out, errs string) (string, string) {
 // options follows the set of a shell's option -e.
 func (w *walker) options(args []string) {
 	for i, arg := range args {
+		if arg == "--" {
+			return
+		}
 		long := i > 0 && args[i] == "errexit"
 		short := len(arg) > 1 && strings.Trim(arg[1:], "abefhkmnptuvxBCEHPTo") == "" && strings.Contains(arg[1:], "e")
 		switch {
