@@ -269,7 +269,7 @@ func harmlessLine(line string) string {
 
 func showPurge(out io.Writer, purge []image.Cached) {
 	for _, c := range purge {
-		fmt.Fprintf(out, "  removed from the caches: %s\n", harmless(c.Path()))
+		fmt.Fprintf(out, "  removes from the caches: %s\n", harmless(c.Path()))
 	}
 }
 

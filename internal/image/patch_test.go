@@ -731,7 +731,7 @@ func TestPatchWithBrokenTools(t *testing.T) {
 	for _, test := range []struct{ name, tool, script, want string }{
 		{"debugfs writes nothing", "debugfs", `case " $* " in *" -w "*) exit 0;; esac; exec ` + real + ` "$@"`, "not what it should be|not written as it should be"},
 		{"debugfs does nothing", "debugfs", "exit 0", "debugfs told no inode|has no /sbin/init"},
-		{"debugfs writes another content", "debugfs", `case " $* " in *" -w "*) sed 's,/proc/self/fd/4,/etc/passwd,' | exec ` + real + ` "$@";; *) exec ` + real + ` "$@";; esac`, "reads back differently"},
+		{"debugfs writes another content", "debugfs", `case " $* " in *" -w "*) sed 's,/proc/self/fd/4,/etc/passwd,' | exec ` + real + ` "$@";; *) exec ` + real + ` "$@";; esac`, "reads back differently|attributes are not"},
 		{"debugfs is killed", "debugfs", `case " $* " in *" -w "*) kill -9 $$;; esac; exec ` + real + ` "$@"`, "killed"},
 		{"e2fsck is killed", "e2fsck", "kill -9 $$", "killed"},
 		{"e2fsck finds errors", "e2fsck", "echo damaged; exit 4", "damaged"},
