@@ -400,7 +400,7 @@ func showStatus(out io.Writer, report statusReport) {
 		fmt.Fprintln(out, "ginkgo.yml has no templates; give images, or list the templates there (docs/configuration.md)")
 		return
 	}
-	t := imageTable(6)
+	t := imageTable()
 	t.AppendHeader(table.Row{"template", "build", "priority", "state", "last verdict", "remarks"})
 	for _, s := range report.Images {
 		state, priority, last := string(s.State), "", ""
