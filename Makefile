@@ -12,6 +12,11 @@ TARGET ?=
 ENVD ?=
 # The run's name, which is its directory below runs/; default: the time.
 RUN ?=
+# What e2e-diff compares: run directories; default: the newest runs/before-* and
+# runs/after-*. And how: text, markdown or json.
+BEFORE ?=
+AFTER ?=
+FORMAT ?=
 # Further flags for ginkgo, such as --label-filter='stage:value'.
 GINKGO_FLAGS ?=
 
@@ -20,7 +25,10 @@ FUZZTIME ?= 10s
 # Which faults to boot: all, or beginnings of their names, comma-separated.
 FAULTS ?= all
 
-export CONFIG TEMPLATES TARGET ENVD RUN
+# Set to anything: before-after keeps its storage and its runs.
+KEEP ?=
+
+export CONFIG TEMPLATES TARGET ENVD RUN BEFORE AFTER FORMAT KEEP
 
 .PHONY: help
 help: ## Show this help.
@@ -29,6 +37,22 @@ help: ## Show this help.
 .PHONY: e2e
 e2e: ## Judge the templates: run the suites, show the verdicts, exit with the gate's code (CONFIG=, TEMPLATES=, TARGET=, ENVD=, RUN=).
 	@scripts/e2e.sh $(GINKGO_FLAGS)
+
+.PHONY: e2e-before
+e2e-before: ## Judge the templates before a patch, as make e2e does, in a run before-TIME (or RUN=).
+	@scripts/e2e-diff.sh before $(GINKGO_FLAGS)
+
+.PHONY: e2e-after
+e2e-after: ## Judge the templates after a patch, in a run after-TIME (or RUN=).
+	@scripts/e2e-diff.sh after $(GINKGO_FLAGS)
+
+.PHONY: e2e-diff
+e2e-diff: ## Compare the run before a patch with the run after it (BEFORE=, AFTER=, FORMAT=text|markdown|json).
+	@scripts/e2e-diff.sh diff
+
+.PHONY: before-after
+before-after: ## In the lab: judge an unpatched template, patch its image, judge it again, compare (KEEP=1 keeps what was made).
+	@scripts/before-after.sh
 
 .PHONY: lab-deps
 lab-deps: ## Install what the lab needs through the package manager.

@@ -16,6 +16,10 @@ func imageSpecs() {
 		Expect(sandbox(ctx)).To(Hold(requirement.ImageBuild))
 	})
 
+	It("has the init that the storage holds", Requires(requirement.ImageBytes), func(ctx SpecContext) {
+		Expect(sandbox(ctx)).To(Hold(requirement.ImageBytes))
+	})
+
 	It("has in force what its init enables", Requires(requirement.ImageInForce), func(ctx SpecContext) {
 		Expect(sandbox(ctx)).To(Hold(requirement.ImageInForce))
 	})

@@ -18,6 +18,7 @@ import (
 	"sandproof/internal/config"
 	"sandproof/internal/evidence"
 	"sandproof/internal/fixtures/lab"
+	"sandproof/internal/image"
 	"sandproof/internal/logscan"
 	"sandproof/internal/requirement"
 	"sandproof/internal/sandboxapi"
@@ -88,7 +89,7 @@ func startLab(ctx context.Context, settings *targetSettings) error {
 		return fmt.Errorf("start the lab: %w", err)
 	}
 	labProcess, err = lab.Start(ctx, self, nil, []string{labEnv + "=1"}, lab.Spec{
-		Templates: specs, CacheDir: suite.config.Lab.Cache, LogDir: filepath.Join(suite.run.Artifacts(), "lab"),
+		Templates: specs, CacheDir: suite.config.Lab.Cache, StorageDir: suite.config.Lab.Storage, LogDir: filepath.Join(suite.run.Artifacts(), "lab"),
 		MaxGuests: suite.config.Lab.MaxGuests, JSONLog: suite.config.Lab.LogFormat == config.LogJSON,
 	}, os.Stderr)
 	if err != nil {
@@ -351,11 +352,21 @@ func (t *target) collectOptions(template config.Template, number int) collect.Op
 		Live: func(text string) {
 			GinkgoWriter.Printf("%s: log: %s\n", evidence.NameOf(template.Name, number), suite.redactor.String(text))
 		},
+		Disk:        diskReader(suite.config.Builds()),
 		Experiments: suite.config.WantsExperiments(), Again: requirement.CPUAgain,
 		Alone: func(ctx context.Context) (func(), error) {
 			return suite.run.Lock(ctx, "memory", suite.config.Intervals.Poll)
 		},
 	}
+}
+
+// diskReader reads what the target's storage holds of a build; nil where none
+// is configured.
+func diskReader(b config.Builds) func(context.Context, string) (*evidence.Disk, error) {
+	if b.Storage == "" {
+		return nil
+	}
+	return image.Storage{Dir: b.Storage, Caches: b.Caches, Templates: b.Templates}.Disk
 }
 
 // leftovers lists what of this run is still there.

@@ -81,18 +81,7 @@ func conclude(cmd *cobra.Command, run *rundir.Run, merged rundir.Merged, keep bo
 	if err != nil {
 		return err
 	}
-	verdicts := run.Verdicts(merged, func(template, sandbox string) verdict.Input {
-		in := verdict.Input{Profile: config.Profile(run.Manifest.Profile), Reproduce: reproduce(run.Manifest.Target, template)}
-		for _, s := range all {
-			if s.Name() == sandbox {
-				in.StandIn, in.Generation, in.Envd = s.StandIn, requirement.GenerationName(s), envdVersion(s)
-				if s.API != nil {
-					in.Node = s.API.NodeID
-				}
-			}
-		}
-		return in
-	})
+	verdicts := run.Verdicts(merged, inputs(run, all))
 	report := verdict.Table(verdict.Report{
 		Run: run.Manifest.Run, Target: run.Manifest.Target, Profile: run.Manifest.Profile,
 		Verdicts: verdicts, Problems: merged.Problems, Notes: merged.Notes,
@@ -107,6 +96,22 @@ func conclude(cmd *cobra.Command, run *rundir.Run, merged rundir.Merged, keep bo
 		return exitError(code)
 	}
 	return nil
+}
+
+// inputs are what a run's verdicts are made from, beside the outcomes.
+func inputs(run *rundir.Run, all []*evidence.Sandbox) func(template, sandbox string) verdict.Input {
+	return func(template, sandbox string) verdict.Input {
+		in := verdict.Input{Profile: config.Profile(run.Manifest.Profile), Reproduce: reproduce(run.Manifest.Target, template)}
+		for _, s := range all {
+			if s.Name() == sandbox {
+				in.StandIn, in.Generation, in.Envd = s.StandIn, requirement.GenerationName(s), envdVersion(s)
+				if s.API != nil {
+					in.Node = s.API.NodeID
+				}
+			}
+		}
+		return in
+	}
 }
 
 // reproduce is the command that looks at one template again.

@@ -14,25 +14,39 @@ func imageCommand() *cobra.Command {
 		Use:   "image",
 		Short: "Look into a template's image",
 		Long: "These commands work on the ext4 image of a template's build: given as the file, as the build's directory, or as the\n" +
-			"name of a template to which ginkgo.yml gives a build-id below live.storage. Nothing is mounted, and no root is needed.",
+			"name of a template to which ginkgo.yml gives a build-id below live.storage (or lab.storage,\n" +
+			"where the lab is the target). Nothing is mounted, and no root is needed.",
 	}
+	cmd.PersistentFlags().String("config", "", "configuration `file`; default: ginkgo.yml of the module or repository")
 	cmd.AddCommand(inspectImage(), lintImage(), patchImage(), undoImage(), imageStatus(), initImage())
 	return cmd
 }
 
-// imageStorage is where the configuration has builds.
-func imageStorage() (image.Storage, error) {
-	// Whether there is an API does not matter here.
-	c, err := load([]string{"-e2e.target=lab"})
-	if err != nil {
-		return image.Storage{}, err
+// imageStorage is where the configuration has builds: those of the target that
+// it names, or the deployment's where that target keeps none. Root is the
+// directory from which the configuration's paths count.
+func imageStorage(cmd *cobra.Command) (s image.Storage, root string, err error) {
+	var args []string
+	if file, err := cmd.Flags().GetString("config"); err == nil && file != "" {
+		args = []string{"-e2e.config=" + file}
 	}
-	return image.Storage{Dir: c.Live.Storage, Caches: c.Live.Caches, Templates: c.Inventory}, nil
+	c, err := load(args)
+	if err != nil {
+		// Whether an API can be reached, and by which key, does not matter here.
+		if c, err = load(append(args, "-e2e.target=lab")); err != nil {
+			return image.Storage{}, "", err
+		}
+		c.Lab.Storage = ""
+	}
+	if b := c.Builds(); b.Storage != "" {
+		return image.Storage{Dir: b.Storage, Caches: b.Caches, Templates: b.Templates}, c.Root, nil
+	}
+	return image.Storage{Dir: c.Live.Storage, Caches: c.Live.Caches, Templates: c.Inventory}, c.Root, nil
 }
 
 // inspected finds what an argument means, and inspects it.
 func inspected(cmd *cobra.Command, arg string) (*image.Inventory, error) {
-	storage, err := imageStorage()
+	storage, _, err := imageStorage(cmd)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
-	"sandproof/internal/config"
 	"sandproof/internal/image"
 	"sandproof/internal/redact"
 	"sandproof/internal/rundir"
@@ -109,7 +108,7 @@ func imageArgs(all *bool) cobra.PositionalArgs {
 // eachBuild does something to each of the builds that are meant, and says what
 // came of it. A refusal keeps none of the others from it.
 func eachBuild(cmd *cobra.Command, args []string, all bool, o *image.Options, do func(context.Context, image.Build, io.Writer) error) error {
-	storage, err := imageStorage()
+	storage, _, err := imageStorage(cmd)
 	if err != nil {
 		return err
 	}
@@ -341,15 +340,15 @@ func imageStatus() *cobra.Command {
 			"the runs below runs/. Nothing is modified.\n\nExit codes: 0 shown, whatever was found; 3 trouble.",
 		Example: "  sandproof image status\n  sandproof image status --json base",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := load([]string{"-e2e.target=lab"})
+			storage, root, err := imageStorage(cmd)
 			if err != nil {
 				return err
 			}
-			last, err := rundir.LastVerdicts(filepath.Join(c.Root, runsDir))
+			last, err := rundir.LastVerdicts(filepath.Join(root, runsDir))
 			if err != nil {
 				return err
 			}
-			report, err := statuses(cmd.Context(), c, args)
+			report, err := statuses(cmd.Context(), storage, args)
 			if err != nil {
 				return err
 			}
@@ -369,8 +368,7 @@ func imageStatus() *cobra.Command {
 	return cmd
 }
 
-func statuses(ctx context.Context, c config.Config, args []string) (statusReport, error) {
-	storage := image.Storage{Dir: c.Live.Storage, Caches: c.Live.Caches, Templates: c.Inventory}
+func statuses(ctx context.Context, storage image.Storage, args []string) (statusReport, error) {
 	report := statusReport{Version: statusVersion, Images: []templateStatus{}}
 	for _, arg := range args {
 		b, err := image.Locate(arg, storage)
@@ -382,7 +380,7 @@ func statuses(ctx context.Context, c config.Config, args []string) (statusReport
 	if len(args) > 0 {
 		return report, nil
 	}
-	for _, t := range c.Inventory {
+	for _, t := range storage.Templates {
 		s := templateStatus{Status: image.Status{Build: image.Build{Template: t.Name, ID: t.BuildID, Priority: t.Priority}, State: image.StateNotFound}}
 		if b, err := storage.Build(t); err != nil {
 			s.Detail = err.Error()

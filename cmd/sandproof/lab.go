@@ -84,7 +84,7 @@ func labCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return lab.Prepare(cmd.Context(), c.Lab.Cache, specs, func(message string) {
+			return lab.Prepare(cmd.Context(), c.Lab.Cache, c.Lab.Storage, specs, func(message string) {
 				fmt.Fprintf(cmd.ErrOrStderr(), "lab: %s\n", message)
 			})
 		},

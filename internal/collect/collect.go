@@ -57,6 +57,8 @@ type Options struct {
 	Live func(text string)
 	// Probe is the guest probe's binary.
 	Probe []byte
+	// Disk reads what the storage holds of a build; nil where none is configured.
+	Disk func(ctx context.Context, build string) (*evidence.Disk, error)
 	// Experiments says whether the pieces of evidence.Experiments are collected.
 	Experiments bool
 	// Again tells from the evidence so far whether the CPU experiment should be
@@ -181,7 +183,7 @@ func (s *Session) look(ctx context.Context) {
 	api := s.evidence.API
 	api.StartedAt, api.EndAt, api.CPUCount, api.MemoryMB = &detail.StartedAt, &detail.EndAt, detail.CPUCount, detail.MemoryMB
 	api.NodeID = s.node(ctx)
-	if api.BuildWanted == "" {
+	if api.BuildWanted == "" && s.options.Disk == nil {
 		return
 	}
 	templates, err := s.options.Client.ListTemplates(ctx)
@@ -267,6 +269,7 @@ func (s *Session) Collect(ctx context.Context, pieces ...evidence.Piece) {
 		{evidence.PieceLater, []evidence.Piece{evidence.PieceSnapshot}, s.later},
 		{evidence.PieceLog, nil, s.log},
 		{evidence.PieceLifecycle, []evidence.Piece{evidence.PieceSnapshot}, s.lifecycle},
+		{evidence.PieceDisk, nil, s.disk},
 	}
 	if s.sandbox == nil {
 		return
@@ -341,6 +344,24 @@ func (s *Session) endLost(ctx context.Context) error {
 			return fmt.Errorf("look for a sandbox whose create call was cut off: %w", ctx.Err())
 		}
 	}
+}
+
+// disk reads what the storage holds of the sandbox's build, where there is one.
+func (s *Session) disk(ctx context.Context) {
+	if s.options.Disk == nil {
+		return
+	}
+	build := s.evidence.API.BuildID
+	if build == "" {
+		s.evidence.Disk = &evidence.Disk{} // it is known that the build is not
+		return
+	}
+	disk, err := s.options.Disk(ctx, build)
+	if err != nil {
+		s.problem(evidence.PieceDisk, evidence.ProblemInfra, "read what the storage holds of build "+build, err, "")
+		return
+	}
+	s.evidence.Disk = disk
 }
 
 // health waits for envd, which real orchestrators have seen answering before

@@ -159,6 +159,9 @@ type Lab struct {
 	// Cache is where kernels and images are kept; empty means sandproof below
 	// the user's cache directory.
 	Cache string `yaml:"cache,omitempty"`
+	// Storage, when set, is where the lab keeps template builds and copies of
+	// them as a cluster does (see Builds); else it boots the images of its cache.
+	Storage string `yaml:"storage,omitempty"`
 	// Envd, when set, is used instead of every recipe's own; it comes from the
 	// command line only.
 	Envd string `yaml:"-"`

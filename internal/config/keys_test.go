@@ -86,6 +86,7 @@ var changes = map[string]struct{ without, with string }{
 	"live.caches":                    {baseline, inLive("caches: [/cache]")},
 	"lab.templates":                  {"", "lab: {templates: [base-unpatched]}\n"},
 	"lab.cache":                      {"", "lab: {cache: /cache}\n"},
+	"lab.storage":                    {"", "lab: {storage: /builds}\n"},
 	"lab.max-guests":                 {"", "lab: {max-guests: 2}\n"},
 	"lab.log-format":                 {"", "lab: {log-format: json}\n"},
 	"lab.recipes.*.rootfs":           {"", inLab("rootfs: /rootfs.ext4")},

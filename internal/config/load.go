@@ -182,7 +182,7 @@ func (c *Config) resolvePaths() {
 		}
 		c.Lab.Recipes[name] = r
 	}
-	c.Lab.Cache, c.Live.Storage = resolve(c.Lab.Cache), resolve(c.Live.Storage)
+	c.Lab.Cache, c.Lab.Storage, c.Live.Storage = resolve(c.Lab.Cache), resolve(c.Lab.Storage), resolve(c.Live.Storage)
 	for i := range c.Live.Caches {
 		c.Live.Caches[i] = resolve(c.Live.Caches[i])
 	}

@@ -33,12 +33,13 @@ const (
 	PieceLater     Piece = "later"     // a second snapshot, after all of the above
 	PieceLog       Piece = "log"       // the closed log window
 	PieceLifecycle Piece = "lifecycle" // the guest after pause and connect; last, since a failed pause may end the sandbox
+	PieceDisk      Piece = "disk"      // what the storage holds of the sandbox's build; read without the sandbox
 )
 
 // Pieces lists every piece in collection order.
 func Pieces() []Piece {
 	return []Piece{
-		PieceAPI, PieceHealth, PieceSnapshot, PiecePlacement, PieceCPU, PieceMemory, PieceLater, PieceLog, PieceLifecycle,
+		PieceAPI, PieceHealth, PieceSnapshot, PiecePlacement, PieceCPU, PieceMemory, PieceLater, PieceLog, PieceLifecycle, PieceDisk,
 	}
 }
 
@@ -52,8 +53,10 @@ type Sandbox struct {
 	Number int `json:"number,omitempty"`
 	// StandIn is true when the lab's stand-in played envd. Such evidence says
 	// nothing about a cluster.
-	StandIn   bool              `json:"standIn,omitempty"`
-	API       *API              `json:"api,omitempty"`
+	StandIn bool `json:"standIn,omitempty"`
+	API     *API `json:"api,omitempty"`
+	// Disk is nil where no storage is configured.
+	Disk      *Disk             `json:"disk,omitempty"`
 	Health    *Health           `json:"health,omitempty"`
 	Snapshot  *Snapshot         `json:"snapshot,omitempty"`
 	Placement *Placement        `json:"placement,omitempty"`

@@ -3,6 +3,7 @@ package requirement
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"sandproof/internal/evidence"
@@ -13,6 +14,7 @@ import (
 const (
 	ImageTemplate ID = "image.template"
 	ImageBuild    ID = "image.build"
+	ImageBytes    ID = "image.bytes"
 	ImageInForce  ID = "image.in-force"
 )
 
@@ -34,6 +36,17 @@ func imageRequirements() []Requirement {
 			Reference: "e2b-dev/infra spec/openapi.yml, GET /templates/{templateID}, builds",
 			Needs:     []evidence.Piece{evidence.PieceAPI},
 			judge:     judgeBuild,
+		},
+		{
+			ID: ImageBytes, Title: "the guest's init is byte for byte the one that the storage holds", Stage: StageImage, Level: LevelCore,
+			Why: "Between the image that was patched and the guest there are caches and saved memories: a sandbox may be given the old " +
+				"bytes long after the disk has the new ones, and a look at the disk proves nothing.",
+			Next: "remove the build from every cache (live.caches in ginkgo.yml) on every node, restart the orchestrator, which keeps opened " +
+				"builds in memory, and create a new sandbox",
+			Reference: "e2b-dev/infra c7180fe2c packages/shared/pkg/storage/storage_cache.go: reads prefer the cached copy",
+			Needs:     []evidence.Piece{evidence.PieceAPI, evidence.PieceSnapshot}, Helps: []evidence.Piece{evidence.PieceDisk},
+			Inputs: []string{"disk/init/sha256", "disk/build", "snapshot/initProgram/sha256"},
+			judge:  judgeBytes,
 		},
 		{
 			ID: ImageInForce, Title: "what the init in the image enables is in force in the guest", Stage: StageImage, Level: LevelCore,
@@ -82,6 +95,89 @@ func judgeBuild(c *subject) Outcome {
 		return fail("build "+got, "build "+want, "the sandbox is of build %s, and not of the build that ginkgo.yml asks for, %s", got, want)
 	}
 	return pass("build "+got, "build "+want, "the sandbox is of build %s", got)
+}
+
+// judgeBytes compares the guest's init with that of the storage. Where the
+// storage cannot be read from here nothing is claimed of it.
+func judgeBytes(c *subject) Outcome {
+	disk, guest := c.Disk, c.Snapshot.InitProgram
+	switch {
+	case disk == nil && c.ProblemOf(evidence.PieceDisk) != nil:
+		return ofProblem(c.ProblemOf(evidence.PieceDisk), true)
+	case disk == nil:
+		return notApplicable("no storage of builds is configured (live.storage, or lab.storage), so what the disk holds is not known")
+	case disk.Build == "":
+		return unproven("the API did not say of which build the sandbox is, so the storage could not be asked for it")
+	case disk.Missing != "":
+		return unproven("the storage that is configured has no build %s, of which the sandbox is: %s", disk.Build, disk.Missing)
+	case disk.Unreadable != "":
+		return notApplicable("what the storage holds of build %s cannot be read: %s", disk.Build, disk.Unreadable)
+	case disk.Init == nil || disk.Init.SHA256 == "":
+		return unproven("%s has no init that could be read", disk.Image)
+	case guest == nil || guest.SHA256 == "":
+		return unproven("what PID 1 runs could not be read: %s", c.Snapshot.Errors["init program"])
+	case disk.Changed.After(c.API.Requested):
+		o := unproven("%s was changed at %s, after the sandbox was asked for at %s", disk.Image, disk.Changed.Format(timeOfDay), c.API.Requested.Format(timeOfDay))
+		o.Next = "run again: a sandbox that is created now is of the image as it is now"
+		return o
+	}
+	return compareBytes(c, disk, guest)
+}
+
+// timeOfDay is how moments of one run are told apart.
+const timeOfDay = "15:04:05.000 MST"
+
+func compareBytes(c *subject, disk *evidence.Disk, guest *evidence.Program) Outcome {
+	read := fmt.Sprintf("%s in the guest: sha256 %s", guest.Path, guest.SHA256)
+	wanted := fmt.Sprintf("%s in %s: sha256 %s", disk.Init.Path, disk.Image, disk.Init.SHA256)
+	if guest.Path != disk.Init.Path && guest.Path != disk.Init.Real {
+		o := notApplicable("PID 1 runs %s, and the image boots with %s: they are not compared", guest.Path, disk.Init.Path)
+		o.Read, o.Wanted = read, wanted
+		return o
+	}
+	if guest.SHA256 == disk.Init.SHA256 {
+		lacking, known := lackingDropIns(c.Snapshot, disk)
+		switch {
+		case !known:
+			return unproven("the init is the storage's; whether %s is in the guest too is not known, since envd's unit was not seen", words(disk.DropIns))
+		case len(lacking) == 0:
+			return pass(read, wanted, "the guest has the init that the storage holds for build %s", disk.Build)
+		}
+		read, wanted = "envd's unit without it", words(lacking)+" in "+disk.Image
+	}
+	o := fail(read, wanted, "the guest has other bytes than the disk holds for build %s: %s", disk.Build, whyOtherBytes(c, disk))
+	if len(disk.Snapshots) > 0 {
+		o.Next = "rebuild the template; or remove the saved memory, storage and caches alike, restart the orchestrator, and create a new sandbox, where the orchestrator can then boot the image"
+	}
+	return o
+}
+
+// lackingDropIns are those of the image that the guest's unit is not made of.
+func lackingDropIns(s *evidence.Snapshot, disk *evidence.Disk) (lacking []string, known bool) {
+	if len(disk.DropIns) == 0 {
+		return nil, true
+	}
+	if s.Envd == nil || s.Envd.Unit == nil {
+		return nil, false
+	}
+	for _, path := range disk.DropIns {
+		if !slices.Contains(s.Envd.Unit.Files, path) {
+			lacking = append(lacking, path)
+		}
+	}
+	return lacking, true
+}
+
+// whyOtherBytes names what stands between the disk and the guest.
+func whyOtherBytes(c *subject, disk *evidence.Disk) string {
+	resumed, why, err := c.Sandbox.ResumedBefore()
+	switch {
+	case err == nil && resumed && len(disk.Snapshots) > 0:
+		return fmt.Sprintf("it was resumed from an older snapshot (%s), which %s holds", why, words(disk.Snapshots))
+	case err == nil && resumed:
+		return fmt.Sprintf("it was resumed from an older snapshot (%s)", why)
+	}
+	return "it booted from a copy in a cache, or an orchestrator that had opened the build before the disk was changed goes on with what it had"
 }
 
 func judgeInForce(c *subject) Outcome {

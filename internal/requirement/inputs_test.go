@@ -21,6 +21,7 @@ var describing = []string{
 	"problems", // they explain what is absent
 	"api/sandboxID", "api/alias", "api/envdVersion", "api/answered", "api/startedAt", "api/endAt", "api/cpuCount", "api/memoryMB", "api/nodeID",
 	"api/buildID", "api/buildWanted", // of image.build, which passes only with both
+	"disk/image", "disk/changed", "disk/unreadable", "disk/missing", "disk/patched", "disk/dropIns", "disk/snapshots", "disk/init/path", "disk/init/real", // which image it is, and why it differs
 	"health/at", "health/afterMS", "health/memTotal",
 	"snapshot/probeVersion", "snapshot/taken", "snapshot/aside", "snapshot/errors", "snapshot/self", "snapshot/bystanders", "snapshot/realTime", "snapshot/kernel",
 	"snapshot/initProgram/path", "snapshot/initProgram/size", "snapshot/initProgram/steps",

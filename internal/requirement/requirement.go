@@ -199,6 +199,8 @@ func present(s *evidence.Sandbox, piece evidence.Piece) bool {
 	switch piece {
 	case evidence.PieceAPI:
 		return s.API != nil
+	case evidence.PieceDisk:
+		return s.Disk != nil
 	case evidence.PieceHealth:
 		return s.Health != nil
 	case evidence.PieceSnapshot:

@@ -56,6 +56,9 @@ func healthy(version string) *evidence.Sandbox {
 			SandboxID: "i0123456789abcdefghi", TemplateID: "bpghzec2u1txrmox1v5i", Alias: "base",
 			Requested: start, Answered: start.Add(3 * time.Second), BuildID: "b-1", BuildWanted: "b-1",
 		},
+		Disk: &evidence.Disk{
+			Build: "b-1", Image: "/storage/b-1/rootfs.ext4", Changed: start.Add(-time.Hour), Init: &evidence.DiskFile{Path: "/sbin/init", SHA256: "9db7fe34"},
+		},
 		Health: &evidence.Health{Status: 204, At: start.Add(3 * time.Second)},
 		Snapshot: &evidence.Snapshot{
 			Received: start.Add(5 * time.Second), MemTotal: guestMemory, PageSize: guestPage,
@@ -921,6 +924,9 @@ func TestAbsentEvidenceIsNeverGreen(t *testing.T) {
 		evidence.PieceLater:     func(s *evidence.Sandbox) { s.Later = nil },
 		evidence.PieceLifecycle: func(s *evidence.Sandbox) { s.Lifecycle = nil },
 		evidence.PieceLog:       func(s *evidence.Sandbox) { s.Log = nil },
+		// An empty one is what is collected where a storage is configured and the
+		// build is not known; without a storage there is none, and no promise.
+		evidence.PieceDisk: func(s *evidence.Sandbox) { s.Disk = &evidence.Disk{} },
 	}
 	for _, piece := range evidence.Pieces() {
 		for _, kind := range []evidence.ProblemKind{"", evidence.ProblemGuest, evidence.ProblemInfra} {
@@ -929,6 +935,9 @@ func TestAbsentEvidenceIsNeverGreen(t *testing.T) {
 			want := Unproven
 			if kind != "" {
 				s.Problems = []evidence.Problem{{Piece: piece, Kind: kind, Call: "the call", Error: "the error"}}
+				if piece == evidence.PieceDisk {
+					s.Disk = nil
+				}
 			}
 			if kind == evidence.ProblemInfra {
 				want = Infra
