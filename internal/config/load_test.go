@@ -289,7 +289,9 @@ func FuzzLoad(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, err := load(string(data)); err != nil || !cmp.Equal(c, again, cmpopts.EquateEmpty()) {
+		again, err := load(string(data))
+		c.Inventory, again.Inventory = nil, nil // it is the file's, and no setting
+		if err != nil || !cmp.Equal(c, again, cmpopts.EquateEmpty()) {
 			t.Errorf("read again: %v\n%s\n%s", err, cmp.Diff(c, again), data)
 		}
 	})
