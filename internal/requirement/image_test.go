@@ -32,7 +32,9 @@ func TestBytes(t *testing.T) {
 		{"no init seen in the guest", func(s *evidence.Sandbox) { s.Snapshot.InitProgram = nil }, Unproven, "what PID 1 runs could not be read"},
 		{"changed since", func(s *evidence.Sandbox) { s.Disk.Changed = s.API.Requested.Add(time.Second) }, Unproven, "was changed at"},
 		{"another program", func(s *evidence.Sandbox) { s.Snapshot.InitProgram.Path = "/init" }, NotApplicable, "not compared"},
-		{"by a link in the image", func(s *evidence.Sandbox) { s.Disk.Init.Real, s.Snapshot.InitProgram.Path = "/usr/lib/init", "/usr/lib/init" }, Pass, "has the init"},
+		{"by a link in the image", func(s *evidence.Sandbox) {
+			s.Disk.Init.Real, s.Snapshot.InitProgram.Path = "/usr/lib/init", "/usr/lib/init"
+		}, Pass, "has the init"},
 		{"a stale cache", func(s *evidence.Sandbox) { s.Disk.Init.SHA256 = "patched" }, Fail, "other bytes than the disk holds for build b-1: it booted from a copy in a cache"},
 		{"a stale snapshot", func(s *evidence.Sandbox) {
 			resume(s)
