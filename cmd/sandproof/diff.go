@@ -33,7 +33,7 @@ func diff() *cobra.Command {
 				return err
 			}
 			d := verdict.Compare(before, after)
-			text := ""
+			var text string
 			switch format {
 			case "text":
 				text = d.Text()

@@ -23,7 +23,7 @@ func (s Storage) Disk(ctx context.Context, build string) (*evidence.Disk, error)
 	}
 	if _, err := os.ReadDir(s.Dir); err != nil {
 		d.Unreadable = err.Error()
-		return d, nil
+		return d, nil //nolint:nilerr // it is what was found
 	}
 	rootFS := filepath.Join(s.Dir, build, rootFSName)
 	info, err := os.Stat(rootFS)
@@ -33,7 +33,7 @@ func (s Storage) Disk(ctx context.Context, build string) (*evidence.Disk, error)
 	}
 	if err != nil {
 		d.Unreadable = err.Error()
-		return d, nil
+		return d, nil //nolint:nilerr // it is what was found
 	}
 	d.Image, d.Changed = rootFS, changed(info)
 	b, err := s.at(rootFS)

@@ -58,7 +58,7 @@ func Patch(ctx context.Context, b Build, o Options, show func(*Plan) error) (*Re
 		return &Result{}, err
 	}
 	defer release()
-	m, note, err := recoverState(ctx, b.RootFS)
+	m, note, err := recoverState(b.RootFS)
 	result := &Result{Manifest: m}
 	if note != "" {
 		result.Notes = append(result.Notes, note)
@@ -150,7 +150,7 @@ func (p *patching) do(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	if err := p.commit(ctx); err != nil {
 		// What was begun is taken back, or found to be done.
-		_, note, recovered := recoverState(ctx, p.image)
+		_, note, recovered := recoverState(p.image)
 		return errors.Join(fmt.Errorf("%w; %s", err, note), recovered)
 	}
 	return nil
@@ -184,7 +184,8 @@ func (p *patching) copy(ctx context.Context) (string, error) {
 		return "", err
 	}
 	progress := p.options.progress(stepCopy, p.info.Size())
-	how, sum := "copied", ""
+	how := "copied"
+	var sum string
 	if unix.IoctlFileClone(int(p.copied.Fd()), int(p.original.Fd())) == nil {
 		how = "shares its blocks with the original"
 		sum, err = sparseDigest(ctx, p.original, progress)
@@ -367,7 +368,7 @@ func replay(ctx context.Context, e editor) (string, error) {
 // recoverState finds what an earlier patch or undo left that did not come to
 // its end, completes it or takes it back, and says so. It needs the lock. It
 // returns the manifest that counts, nil for none.
-func recoverState(ctx context.Context, image string) (*Manifest, string, error) {
+func recoverState(image string) (*Manifest, string, error) {
 	for _, name := range []string{image + newSuffix, image + manifestSuffix + newSuffix} {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, "", fmt.Errorf("remove what an earlier patch left: %w", err)
@@ -392,6 +393,7 @@ func recoverState(ctx context.Context, image string) (*Manifest, string, error) 
 		return m, "an undo that was interrupted had put the original back: it is complete now", m.write(image)
 	case begun:
 		return takeBack(m, image)
+	case astray:
 	}
 	return m, "", refuse("find out what wrote it; move "+filepath.Base(image)+manifestSuffix+" and "+filepath.Base(image)+backupSuffix+" away, and patch again",
 		"a patch of the image was interrupted, and the image is neither the one from before nor the patched one")

@@ -55,9 +55,9 @@ func plainBuild(t *testing.T) Build {
 	return buildOf(t, map[string]string{"sbin/init": plainInit, "usr/bin/envd": "envd", "bin/sh": "sh"}, lookLikeInit)
 }
 
-func locate(t *testing.T, dir string, caches ...string) Build {
+func locate(t *testing.T, dir string) Build {
 	t.Helper()
-	b, err := Locate(dir, Storage{Caches: caches})
+	b, err := Locate(dir, Storage{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -574,7 +574,7 @@ const crashEnv = "SANDPROOF_TEST_CRASH"
 func TestMain(m *testing.M) {
 	spec := os.Getenv(crashEnv)
 	if spec == "" {
-		os.Exit(m.Run())
+		os.Exit(m.Run()) //nolint:forbidigo // a test process's own end
 	}
 	parts := strings.Split(spec, "|")
 	atStep = func(name string) {
@@ -583,16 +583,17 @@ func TestMain(m *testing.M) {
 			select {}
 		}
 	}
+	ctx := context.Background() //nolint:forbidigo // this process is no test, and its root context its own
 	b, err := Locate(parts[1], Storage{})
 	if err == nil {
 		if o := (Options{Caches: []string{parts[2]}}); parts[3] == "undo" {
-			_, err = Undo(context.Background(), b, o, quietlyUndo)
+			_, err = Undo(ctx, b, o, quietlyUndo)
 		} else {
-			_, err = Patch(context.Background(), b, o, quietly)
+			_, err = Patch(ctx, b, o, quietly)
 		}
 	}
 	fmt.Fprintln(os.Stderr, err)
-	os.Exit(9)
+	os.Exit(9) //nolint:forbidigo // it was to be killed before
 }
 
 // A process that is killed at any step leaves the original or the patched
@@ -724,15 +725,15 @@ func whole(t *testing.T, b Build, original []byte) {
 func TestPatchWithBrokenTools(t *testing.T) {
 	b := plainBuild(t)
 	before := content(t, b.RootFS)
-	real, err := exec.LookPath("/usr/sbin/debugfs")
+	debugfs, err := exec.LookPath("/usr/sbin/debugfs")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ name, tool, script, want string }{
-		{"debugfs writes nothing", "debugfs", `case " $* " in *" -w "*) exit 0;; esac; exec ` + real + ` "$@"`, "not what it should be|not written as it should be"},
+		{"debugfs writes nothing", "debugfs", `case " $* " in *" -w "*) exit 0;; esac; exec ` + debugfs + ` "$@"`, "not what it should be|not written as it should be"},
 		{"debugfs does nothing", "debugfs", "exit 0", "debugfs told no inode|has no /sbin/init"},
-		{"debugfs writes another content", "debugfs", `case " $* " in *" -w "*) sed 's,/proc/self/fd/4,/etc/passwd,' | exec ` + real + ` "$@";; *) exec ` + real + ` "$@";; esac`, "reads back differently|attributes are not"},
-		{"debugfs is killed", "debugfs", `case " $* " in *" -w "*) kill -9 $$;; esac; exec ` + real + ` "$@"`, "killed"},
+		{"debugfs writes another content", "debugfs", `case " $* " in *" -w "*) sed 's,/proc/self/fd/4,/etc/passwd,' | exec ` + debugfs + ` "$@";; *) exec ` + debugfs + ` "$@";; esac`, "reads back differently|attributes are not"},
+		{"debugfs is killed", "debugfs", `case " $* " in *" -w "*) kill -9 $$;; esac; exec ` + debugfs + ` "$@"`, "killed"},
 		{"e2fsck is killed", "e2fsck", "kill -9 $$", "killed"},
 		{"e2fsck finds errors", "e2fsck", "echo damaged; exit 4", "damaged"},
 	} {

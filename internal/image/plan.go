@@ -225,7 +225,7 @@ func room(image string, info os.FileInfo) *RefusedError {
 	var s unix.Statfs_t
 	dir := filepath.Dir(image)
 	if err := unix.Statfs(dir, &s); err != nil {
-		return nil // the copy tells
+		return nil //nolint:nilerr // the copy tells
 	}
 	need, have := statOf(info).Blocks*512, int64(s.Bavail)*s.Bsize //nolint:gosec // no disk has 2^63 bytes
 	if need <= have {
@@ -369,9 +369,9 @@ func (p *Plan) describe() {
 		fmt.Sprintf("write %s in the copy, mode %s, owner %s: %s", c.path, c.attributes.mode, c.attributes.owner, c.why),
 		"read back its content, mode, owner and times, and check the file system with e2fsck -fn",
 		"read the whole copy back, and bring it to the disk",
-		fmt.Sprintf("write the manifest %s", image+manifestSuffix),
+		"write the manifest " + image + manifestSuffix,
 		fmt.Sprintf("keep the original as %s until undo", image+backupSuffix),
-		fmt.Sprintf("rename the copy over %s", image),
+		"rename the copy over " + image,
 	}
 	for _, cached := range p.Purge {
 		p.Steps = append(p.Steps, "remove "+cached.Path())
@@ -527,10 +527,10 @@ func ownNotes(init []byte) []string {
 // nothing else.
 func linkedInit(ctx context.Context, e editor, found inode) (*change, error) {
 	target := redact.Terminal(found.target)
-	switch base := path.Base(found.target); {
-	case base == "systemd":
+	switch base := path.Base(found.target); base {
+	case "systemd":
 		return dropIn(ctx, e)
-	case base == "busybox", base == "openrc-init":
+	case "busybox", "openrc-init":
 		return nil, refuse("add cgroups to a runlevel (rc-update add cgroups sysinit, rc_cgroup_mode=unified in /etc/rc.conf) where the template is made, or "+ownInit,
 			"%s is a link to %s: its services are OpenRC's or an inittab's, in which no place before envd is known", initPath, target)
 	}

@@ -93,14 +93,14 @@ func holds(dir, file string) bool {
 	if err != nil {
 		return false
 	}
-	real, err := filepath.EvalSymlinks(file)
+	resolved, err := filepath.EvalSymlinks(file)
 	if err != nil {
 		return false
 	}
-	if real, err = filepath.Abs(real); err != nil {
+	if resolved, err = filepath.Abs(resolved); err != nil {
 		return false
 	}
-	for at := filepath.Dir(real); ; at = filepath.Dir(at) {
+	for at := filepath.Dir(resolved); ; at = filepath.Dir(at) {
 		if info, err := os.Stat(at); err == nil && os.SameFile(info, want) {
 			return true
 		}

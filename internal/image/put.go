@@ -169,14 +169,15 @@ func (e editor) setXattr(ctx context.Context, dir int, name, key, value string) 
 }
 
 func (e editor) setTimes(ctx context.Context, dir int, name string, times map[string]stamp) error {
-	requests := fmt.Sprintf("cd <%d>\n", dir)
+	var requests bytes.Buffer
+	fmt.Fprintf(&requests, "cd <%d>\n", dir)
 	for _, key := range slices.Sorted(maps.Keys(times)) {
-		requests += fmt.Sprintf("sif %s %s @0x%s\n", name, key, times[key].seconds)
+		fmt.Fprintf(&requests, "sif %s %s @0x%s\n", name, key, times[key].seconds)
 		if times[key].extra != "" {
-			requests += fmt.Sprintf("sif %s %s_extra 0x%s\n", name, key, times[key].extra)
+			fmt.Fprintf(&requests, "sif %s %s_extra 0x%s\n", name, key, times[key].extra)
 		}
 	}
-	if said, err := e.tool(ctx, nil, strings.NewReader(requests), io.Discard, "debugfs", "-w", "-f", "-"); err != nil {
+	if said, err := e.tool(ctx, nil, &requests, io.Discard, "debugfs", "-w", "-f", "-"); err != nil {
 		return fmt.Errorf("set its times: %w: %s", err, said)
 	}
 	return nil

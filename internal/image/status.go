@@ -3,7 +3,6 @@ package image
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 )
 
@@ -104,7 +103,7 @@ func (s *Status) byInit(ctx context.Context) {
 	case !c.nothing:
 	case hasMarks(c):
 		s.State, s.Version = StateIsPatched, delegationVersion
-		s.Detail = fmt.Sprintf("no manifest beside it: it was patched elsewhere, and cannot be undone here; %s", c.why)
+		s.Detail = "no manifest beside it: it was patched elsewhere, and cannot be undone here; " + c.why
 	default:
 		s.State, s.Detail = StateForeign, c.why
 	}

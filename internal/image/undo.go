@@ -29,7 +29,7 @@ func Undo(ctx context.Context, b Build, o Options, show func(*UndoPlan) error) (
 		return &Result{}, err
 	}
 	defer release()
-	m, note, err := recoverState(ctx, b.RootFS)
+	m, note, err := recoverState(b.RootFS)
 	result := &Result{Manifest: m}
 	if note != "" {
 		result.Notes = append(result.Notes, note)

@@ -62,9 +62,10 @@ func (s *Side) judge(template string) {
 	s.Verdicts = append(s.Verdicts, Over(each))
 }
 
-// with sets the result of one requirement in every sandbox of a template; an
+// with sets the result of one requirement in every sandbox of base; an
 // empty one takes its outcome away.
-func (s Side) with(template string, id requirement.ID, result requirement.Result) Side {
+func with(s Side, id requirement.ID, result requirement.Result) Side {
+	const template = "base"
 	for i, outcomes := range s.Sandboxes[template] {
 		outcomes = slices.DeleteFunc(slices.Clone(outcomes), func(o requirement.Outcome) bool { return o.Requirement == id })
 		if result != "" {
@@ -132,14 +133,14 @@ func TestDiff(t *testing.T) {
 		{"undone", healthy(), broken(), ExitNotIsolated, []string{"isolated -> NOT-ISOLATED", "WORSE: enable.cpu (core): pass -> fail"}},
 		{"one of two is fixed", two("base-unpatched", "base-unpatched"), two("base", "base-unpatched"), ExitNotIsolated, []string{"base: not-isolated -> ISOLATED", "desktop: not-isolated as before", "fixed: 1 of 2"}},
 		{"both are fixed", two("base-unpatched", "base-unpatched"), two("base", "base"), ExitIsolated, []string{"fixed: 2 of 2"}},
-		{"an advisory one got worse", healthy().with("base", requirement.ProtectOOMScore, requirement.Pass), healthy().with("base", requirement.ProtectOOMScore, requirement.Fail), ExitNotIsolated, []string{"pass -> fail"}},
-		{"a core one was filtered out", healthy(), healthy().with("base", requirement.PlacePTY, ""), ExitUnproven, []string{"newly untested: place.pty (core): pass -> not executed"}},
-		{"an extended one was filtered out", healthy().with("base", requirement.ValueUserIOWeight, requirement.Pass), healthy().with("base", requirement.ValueUserIOWeight, ""), ExitUnproven, []string{"newly untested: value.user.io-weight"}},
-		{"a failure is not fixed by looking away", broken().with("base", requirement.ProtectOOMScore, requirement.Fail), healthy().with("base", requirement.ProtectOOMScore, requirement.Unproven), ExitUnproven, []string{"newly untested: " + string(requirement.ProtectOOMScore)}},
-		{"nor by trouble", healthy(), healthy().with("base", requirement.PlacePTY, requirement.Infra), ExitInfra, []string{"newly untested: place.pty (core): pass -> infra"}},
-		{"what was open holds now", healthy().with("base", requirement.PlacePTY, requirement.Unproven), healthy(), ExitIsolated, []string{"newly proven: place.pty (core): unproven -> pass"}},
-		{"what was open fails now", healthy().with("base", requirement.PlacePTY, requirement.Unproven), healthy().with("base", requirement.PlacePTY, requirement.Fail), ExitNotIsolated, []string{"WORSE: place.pty"}},
-		{"a limit bites no more", healthy().with("base", requirement.ValueUserIOWeight, requirement.Pass), healthy().with("base", requirement.ValueUserIOWeight, requirement.Inert), ExitIsolated, []string{"side effect: value.user.io-weight (extended): pass -> inert"}},
+		{"an advisory one got worse", with(healthy(), requirement.ProtectOOMScore, requirement.Pass), with(healthy(), requirement.ProtectOOMScore, requirement.Fail), ExitNotIsolated, []string{"pass -> fail"}},
+		{"a core one was filtered out", healthy(), with(healthy(), requirement.PlacePTY, ""), ExitUnproven, []string{"newly untested: place.pty (core): pass -> not executed"}},
+		{"an extended one was filtered out", with(healthy(), requirement.ValueUserIOWeight, requirement.Pass), with(healthy(), requirement.ValueUserIOWeight, ""), ExitUnproven, []string{"newly untested: value.user.io-weight"}},
+		{"a failure is not fixed by looking away", with(broken(), requirement.ProtectOOMScore, requirement.Fail), with(healthy(), requirement.ProtectOOMScore, requirement.Unproven), ExitUnproven, []string{"newly untested: " + string(requirement.ProtectOOMScore)}},
+		{"nor by trouble", healthy(), with(healthy(), requirement.PlacePTY, requirement.Infra), ExitInfra, []string{"newly untested: place.pty (core): pass -> infra"}},
+		{"what was open holds now", with(healthy(), requirement.PlacePTY, requirement.Unproven), healthy(), ExitIsolated, []string{"newly proven: place.pty (core): unproven -> pass"}},
+		{"what was open fails now", with(healthy(), requirement.PlacePTY, requirement.Unproven), with(healthy(), requirement.PlacePTY, requirement.Fail), ExitNotIsolated, []string{"WORSE: place.pty"}},
+		{"a limit bites no more", with(healthy(), requirement.ValueUserIOWeight, requirement.Pass), with(healthy(), requirement.ValueUserIOWeight, requirement.Inert), ExitIsolated, []string{"side effect: value.user.io-weight (extended): pass -> inert"}},
 		{"a template is gone", two("base", "base"), healthy(), ExitUnproven, []string{"desktop: isolated before, not in the run after"}},
 		{"a template is new", healthy(), two("base", "base"), ExitIsolated, []string{"desktop: not in the run before, isolated now"}},
 		{"a template is new and broken", healthy(), two("base", "base-unpatched"), ExitNotIsolated, []string{"desktop: not in the run before, not-isolated now"}},
