@@ -35,13 +35,31 @@ const (
 	stride = 8 * wide
 )
 
-// pairs has highest bits set where, of eight places, one has a "g" before an
-// "r", or two before a "b": a byte that is zero borrows when one is taken from
-// it. Both conditions are one, since it costs less: a byte that is neither, but
-// differs from the two in other bits, sets them too, and so may bytes that are
-// no ASCII.
+// The sums below have highest bits set where a byte is zero, which borrows when
+// one is taken from it: where what is looked for stands. Bytes that are no ASCII
+// may set them, too.
+
+// may looks, at eight places, for a "g" and two after it an "o" or a "b", which
+// share the bits that are looked at, and half a dozen others. It is the cheapest
+// sum that few places pass.
+func may(first, third uint64) uint64 {
+	const shared, both = 0xff ^ 'o' ^ 'b', 'o' & 'b'
+	return ((first ^ 'g'*each) | (third&(shared*each) ^ both*each)) - each
+}
+
+// pairs looks, at eight places, for a "g" before an "r", or two before a "b".
 func pairs(first, second, third uint64) uint64 {
-	return ((first ^ 'g'*each) | (second^'r'*each)&(third^'b'*each)) - each
+	g := first ^ 'g'*each
+	return ((g | (second ^ 'r'*each)) - each) | ((g | (third ^ 'b'*each)) - each)
+}
+
+// anyPair tells whether pairs finds any in a stride.
+func anyPair(t *[stride + 2]byte) bool {
+	marks := uint64(0)
+	for i := 0; i < stride; i += wide {
+		marks |= pairs(word(t[i:]), word(t[i+1:]), word(t[i+2:]))
+	}
+	return marks&highs != 0
 }
 
 func word(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
@@ -52,15 +70,15 @@ func portable(text []byte, from int) int {
 	i := from
 	for ; i+stride+2 <= len(text); i += stride {
 		t := (*[stride + 2]byte)(text[i:])
-		marks := pairs(word(t[0:8]), word(t[1:9]), word(t[2:10])) |
-			pairs(word(t[8:16]), word(t[9:17]), word(t[10:18])) |
-			pairs(word(t[16:24]), word(t[17:25]), word(t[18:26])) |
-			pairs(word(t[24:32]), word(t[25:33]), word(t[26:34])) |
-			pairs(word(t[32:40]), word(t[33:41]), word(t[34:42])) |
-			pairs(word(t[40:48]), word(t[41:49]), word(t[42:50])) |
-			pairs(word(t[48:56]), word(t[49:57]), word(t[50:58])) |
-			pairs(word(t[56:64]), word(t[57:65]), word(t[58:66]))
-		if marks&highs == 0 {
+		marks := may(word(t[0:8]), word(t[2:10])) |
+			may(word(t[8:16]), word(t[10:18])) |
+			may(word(t[16:24]), word(t[18:26])) |
+			may(word(t[24:32]), word(t[26:34])) |
+			may(word(t[32:40]), word(t[34:42])) |
+			may(word(t[40:48]), word(t[42:50])) |
+			may(word(t[48:56]), word(t[50:58])) |
+			may(word(t[56:64]), word(t[58:66]))
+		if marks&highs == 0 || !anyPair(t) {
 			continue
 		}
 		if at := among(text, i, i+stride, from); at >= 0 {
