@@ -140,7 +140,7 @@ func TestWaivers(t *testing.T) {
 		{"an expired one", line, until(-time.Hour), evidence.FindingUnknown},
 		{"another line", "cgroup pids.max: operation not supported", until(time.Hour), evidence.FindingUnknown},
 		{"what envd says of itself", fallback, []Waiver{{Match: regexp.MustCompile(``), Expires: time.Now().Add(time.Hour)}}, evidence.FindingFailure},
-		{"envd's words behind a prefix", "[    1.234567][    T1] " + fallback, []Waiver{{Match: regexp.MustCompile(`cgroup`), Expires: time.Now().Add(time.Hour)}}, evidence.FindingUnknown},
+		{"envd's words behind a prefix", "<warn> T1 " + fallback, []Waiver{{Match: regexp.MustCompile(`cgroup`), Expires: time.Now().Add(time.Hour)}}, evidence.FindingUnknown},
 		{"envd's words in capitals", "Warning: Failed to write cgroup property", []Waiver{{Match: regexp.MustCompile(`cgroup`), Expires: time.Now().Add(time.Hour)}}, evidence.FindingUnknown},
 		{"a damaged line", "k to no-op cgr", []Waiver{{Match: regexp.MustCompile(``), Expires: time.Now().Add(time.Hour)}}, evidence.FindingUnknown},
 	} {
