@@ -750,7 +750,7 @@ func (s *fileStretch) Read(ctx context.Context, chunk func(stream, source string
 // nothing says that a place holds no log of its task, and what it holds instead.
 func nothing(p place) string {
 	said := "there is no log file " + p.Name()
-	f, onDisk := p.(*directories)
+	f, onDisk := p.(Files)
 	if !onDisk {
 		return said
 	}
@@ -764,7 +764,7 @@ func nothing(p place) string {
 	}
 	var tasks []string
 	for _, dir := range dirs {
-		entries, _ := os.ReadDir(dir.path) // what cannot be read was an error at the mark
+		entries, _ := os.ReadDir(dir) // what cannot be read was an error at the mark
 		for _, entry := range entries {
 			if match := fileName.FindStringSubmatch(entry.Name()); match != nil && !slices.Contains(tasks, match[1]) {
 				tasks = append(tasks, match[1])
@@ -772,7 +772,7 @@ func nothing(p place) string {
 		}
 	}
 	if len(tasks) == 0 {
-		return fmt.Sprintf("%s: %s is there, and holds no file that is called as Nomad calls logs", said, dirs[0].path)
+		return fmt.Sprintf("%s: %s is there, and holds no file that is called as Nomad calls logs", said, dirs[0])
 	}
 	slices.Sort(tasks)
 	const shown = 10
