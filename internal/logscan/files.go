@@ -69,9 +69,6 @@ type logFile struct {
 	path   string
 	stream string // directory and stream: the files of one index sequence
 	index  int
-	// unchanged: its directory is as it was when it was listed before, so the
-	// name means the same file.
-	unchanged bool
 }
 
 // held is one file that is kept open, so that its removal loses nothing.
@@ -88,8 +85,6 @@ type held struct {
 	// last are the bytes before size, as they were at the last look.
 	last   []byte
 	size   int64
-	looked time.Time // when it was looked at, and when it was changed before that
-	change time.Time
 	follow *follower
 }
 
@@ -160,7 +155,7 @@ type fileStretch struct {
 
 // Open implements Source.
 func (f Files) Open(ctx context.Context) (Stretch, error) {
-	return mark(ctx, &directories{Files: f, listed: map[string]listing{}}, f.Settle, f.Poll, true)
+	return mark(ctx, f, f.Settle, f.Poll, true)
 }
 
 // mark begins a stretch. The mark is taken twice, since the writer may hold
@@ -214,54 +209,16 @@ func mark(ctx context.Context, place place, settle, poll time.Duration, holdFina
 
 var fileName = regexp.MustCompile(`^(.+)\.(stdout|stderr)\.([0-9]{1,9})$`)
 
-// directories is the place of Files. It remembers what it listed: a node keeps
-// many allocations in which nothing happens, and to list a directory costs ten
-// times as much as to see that it is as it was.
-type directories struct {
-	Files
-
-	listed map[string]listing
-}
-
-// listing is what a directory held.
-type listing struct {
-	info  os.FileInfo
-	at    time.Time // when it was listed
-	files []logFile
-}
-
-// The bounds of what is remembered. A file system may give two changes the same
-// time when they are less than clockTick apart, so nothing is concluded from a
-// time that was younger than that; and every directory is listed anew after
-// maxTrust, should its times mean nothing.
-const (
-	clockTick = 2 * time.Second
-	maxTrust  = 5 * time.Second
-)
-
-// holds tells whether a directory that now is as info says is as it was listed.
-func (l listing) holds(info os.FileInfo) bool {
-	return l.info != nil && os.SameFile(l.info, info) && l.info.ModTime().Equal(info.ModTime()) &&
-		l.at.Sub(info.ModTime()) > clockTick && time.Since(l.at) < maxTrust
-}
-
 // list returns the task's log files: regular files by their own name, since
 // the directory holds FIFOs as well, which must never be opened.
-func (d *directories) list(context.Context) ([]logFile, error) {
-	dirs, err := expand(d.Dirs)
+func (f Files) list(context.Context) ([]logFile, error) {
+	dirs, err := expand(f.Dirs)
 	if err != nil {
-		return nil, fmt.Errorf("find the log directories %q: %w; sandproof must be able to read every allocation", d.Dirs, err)
+		return nil, fmt.Errorf("find the log directories %q: %w; sandproof must be able to read every allocation", f.Dirs, err)
 	}
 	var files []logFile
-	listed := make(map[string]listing, len(dirs))
 	for _, dir := range dirs {
-		before, known := d.listed[dir.path]
-		if known && before.holds(dir.info) {
-			files, listed[dir.path] = append(files, before.files...), before
-			continue
-		}
-		now := listing{info: dir.info, at: time.Now()}
-		entries, err := os.ReadDir(dir.path)
+		entries, err := os.ReadDir(dir)
 		if errors.Is(err, os.ErrNotExist) {
 			continue // an allocation that was just collected
 		}
@@ -269,15 +226,11 @@ func (d *directories) list(context.Context) ([]logFile, error) {
 			return nil, fmt.Errorf("list the logs: %w; sandproof must be able to read the orchestrator's allocation", err)
 		}
 		for _, entry := range entries {
-			if file, ok := logFileOf(dir.path, entry.Name(), d.Task); ok && entry.Type().IsRegular() {
+			if file, ok := logFileOf(dir, entry.Name(), f.Task); ok && entry.Type().IsRegular() {
 				files = append(files, file)
-				file.unchanged = true
-				now.files = append(now.files, file)
 			}
 		}
-		listed[dir.path] = now
 	}
-	d.listed = listed
 	return files, nil
 }
 
@@ -309,64 +262,50 @@ func (f Files) open(_ context.Context, l logFile) (opened, error) {
 	return diskFile{file}, nil
 }
 
-// directory is one that was found.
-type directory struct {
-	path string
-	info os.FileInfo
-}
-
 // expand finds the directories that a glob means. Other than filepath.Glob it
 // reports a directory that it may not look into: an allocation passed over in
 // silence would make its silence look like health.
-func expand(pattern string) ([]directory, error) {
-	paths, err := candidates(filepath.Clean(pattern))
-	if err != nil {
-		return nil, err
-	}
-	var found []directory
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		switch {
-		case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-		case err != nil:
+func expand(pattern string) ([]string, error) {
+	parent, last := filepath.Split(filepath.Clean(pattern))
+	parents := []string{parent}
+	if strings.ContainsAny(parent, `*?[\`) {
+		var err error
+		if parents, err = expand(parent); err != nil {
 			return nil, err
-		case info.IsDir():
-			found = append(found, directory{path, info})
 		}
 	}
-	return found, nil
-}
-
-// candidates are the paths that a glob means, where they exist.
-func candidates(pattern string) ([]string, error) {
-	if !strings.ContainsAny(pattern, `*?[\`) {
-		return []string{pattern}, nil
-	}
-	parent, last := filepath.Split(pattern)
-	parents, err := candidates(filepath.Clean(parent))
-	if err != nil {
-		return nil, err
-	}
-	var paths []string
+	var found []string
 	for _, dir := range parents {
 		names := []string{last}
 		if strings.ContainsAny(last, `*?[\`) {
+			var err error
 			if names, err = matching(dir, last); err != nil {
 				return nil, err
 			}
 		}
 		for _, name := range names {
-			paths = append(paths, filepath.Join(dir, name))
+			path := filepath.Join(dir, name)
+			info, err := os.Stat(path)
+			switch {
+			case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+			case err != nil:
+				return nil, err
+			case info.IsDir():
+				found = append(found, path)
+			}
 		}
 	}
-	return paths, nil
+	return found, nil
 }
 
 // matching lists the names in a directory that a pattern without a slash
-// matches; none where the directory is gone, or is none.
+// matches; none where the directory is gone.
 func matching(dir, pattern string) ([]string, error) {
+	if dir == "" {
+		dir = "."
+	}
 	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	var names []string
@@ -502,13 +441,9 @@ func (s *fileStretch) discover(ctx context.Context) {
 			continue
 		}
 		if h, known := s.files[f.path]; known {
-			if !f.unchanged {
-				s.sameFile(h)
-			}
-			if !h.idle(began) {
-				s.steady(h)
-				s.curb(h)
-			}
+			s.sameFile(h)
+			s.steady(h)
+			s.curb(h)
 			continue
 		}
 		// One that is gone already had lines of this window.
@@ -516,22 +451,6 @@ func (s *fileStretch) discover(ctx context.Context) {
 			s.troublef("%s came after the mark and could not be held: %v", f.path, err)
 		}
 	}
-}
-
-// idle tells whether nothing was written to a file on disk since it was looked
-// at before.
-func (h *held) idle(now time.Time) bool {
-	file, onDisk := h.file.(diskFile)
-	if !onDisk {
-		return false
-	}
-	info, err := file.Stat()
-	if err != nil {
-		return false // whoever reads the file tells
-	}
-	idle := info.Size() == h.size && info.ModTime().Equal(h.change) && h.looked.Sub(h.change) > clockTick
-	h.looked, h.change = now, info.ModTime()
-	return idle
 }
 
 // sameFile notes when a path has come to mean another file.

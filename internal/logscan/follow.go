@@ -24,10 +24,9 @@ type follower struct {
 	stopped bool
 }
 
-// followPoll is how often a tail looks at its file: a thousand of them are not to
-// cost more than some hundredths of a processor. With inotify the library can
-// miss the last line until the next write; polling cannot.
-const followPoll = 100 * time.Millisecond
+// followPoll is how often a tail looks at its file. With inotify the library
+// can miss the last line until the next write; polling cannot.
+const followPoll = 50 * time.Millisecond
 
 // setPoll sets the library's package-wide pause once, before its first use.
 var setPoll = sync.OnceFunc(func() { watch.POLL_DURATION = followPoll })

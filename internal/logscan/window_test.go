@@ -1164,11 +1164,9 @@ func TestExpand(t *testing.T) {
 		{pattern: "nothing/*/logs"},
 		{pattern: "alloc/[/logs", wrong: true},
 	} {
-		found, err := expand(filepath.Join(root, test.pattern))
-		var got []string
-		for _, dir := range found {
-			path, _ := filepath.Rel(root, dir.path)
-			got = append(got, path)
+		got, err := expand(filepath.Join(root, test.pattern))
+		for i := range got {
+			got[i], _ = filepath.Rel(root, got[i])
 		}
 		if diff := cmp.Diff(test.want, got); diff != "" || (err != nil) != test.wrong {
 			t.Errorf("expand(%q): %v, -want +got:\n%s", test.pattern, err, diff)
