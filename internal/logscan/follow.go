@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nxadm/tail"
 	"github.com/nxadm/tail/watch"
+	"golang.org/x/sys/unix"
 )
 
 // follower is the live view of one file: one tail for each file, from the
@@ -22,6 +24,7 @@ type follower struct {
 	done  chan struct{}
 	// stopped is true once it follows no more.
 	stopped bool
+	held    int // the descriptor by which the file is held
 }
 
 // followPoll is how often a tail looks at its file. With inotify the library
@@ -56,7 +59,7 @@ func follow(file *os.File, from int64, see func(line string)) *follower {
 	if err != nil {
 		return nil
 	}
-	f := &follower{tail: t, done: make(chan struct{})}
+	f := &follower{tail: t, done: make(chan struct{}), held: int(file.Fd())}
 	go func() {
 		defer close(f.done)
 		for l := range t.Lines {
@@ -88,6 +91,35 @@ func (f *follower) stop() {
 		return
 	}
 	f.stopped = true
-	_ = f.tail.Stop()
+	f.tail.Kill(nil)
+	f.starve()
+	<-f.tail.Dead()
 	<-f.done
+}
+
+// starve lets the tail find the end of its file. It looks whether it was stopped
+// at a line's end or at the file's only, and in an endless line that grows
+// faster than it reads it would come to neither before all of it is in memory.
+// The library's descriptor is the other one of this process on the file.
+func (f *follower) starve() {
+	var held, other unix.Stat_t
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil || unix.Fstat(f.held, &held) != nil {
+		return
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return
+	}
+	defer null.Close()
+	for _, entry := range entries {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil || fd == f.held || unix.Fstat(fd, &other) != nil || other.Dev != held.Dev || other.Ino != held.Ino {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_NONBLOCK != 0 {
+			continue // somebody else's: files are held without blocking
+		}
+		_ = unix.Dup3(int(null.Fd()), fd, unix.O_CLOEXEC)
+	}
 }
