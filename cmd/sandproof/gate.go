@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -77,25 +78,45 @@ func judge() *cobra.Command {
 // conclude shows the verdicts and ends with the gate's code; the run's own
 // verdicts are kept beside its records.
 func conclude(cmd *cobra.Command, run *rundir.Run, merged rundir.Merged, keep bool) error {
-	all, err := run.Evidence()
+	report, err := reportOf(run, merged)
 	if err != nil {
 		return err
 	}
-	verdicts := run.Verdicts(merged, inputs(run, all))
-	report := verdict.Table(verdict.Report{
-		Run: run.Manifest.Run, Target: run.Manifest.Target, Profile: run.Manifest.Profile,
-		Verdicts: verdicts, Problems: merged.Problems, Notes: merged.Notes,
-	})
-	fmt.Fprint(cmd.OutOrStdout(), report)
+	text := verdict.Table(report)
+	fmt.Fprint(cmd.OutOrStdout(), text)
 	if keep {
-		if err := run.WriteResults(merged, verdicts, report); err != nil {
+		if err := run.WriteResults(merged, report.Verdicts, text); err != nil {
 			return err
 		}
 	}
-	if code := verdict.Exit(verdicts, merged.Problems); code != verdict.ExitIsolated {
-		return exitError(code)
+	if report.Exit != verdict.ExitIsolated {
+		return exitError(report.Exit)
 	}
 	return nil
+}
+
+// reportOf is what is shown of a run, from what its processes recorded.
+func reportOf(run *rundir.Run, merged rundir.Merged) (verdict.Report, error) {
+	all, err := run.Evidence()
+	if err != nil {
+		return verdict.Report{}, err
+	}
+	m := run.Manifest
+	r := verdict.Report{
+		Run: m.Run, Target: m.Target, Profile: m.Profile, Harness: m.Harness, Started: m.Started,
+		Verdicts: run.Verdicts(merged, inputs(run, all)), Problems: merged.Problems, Notes: merged.Notes,
+	}
+	for _, template := range m.Templates {
+		for _, name := range m.Sandboxes(template) {
+			s := verdict.Sandbox{Name: name, Template: template, Outcomes: merged.Outcomes[name]}
+			if i := slices.IndexFunc(all, func(e *evidence.Sandbox) bool { return e.Name() == name }); i >= 0 {
+				s.Evidence = all[i]
+			}
+			r.Sandboxes = append(r.Sandboxes, s)
+		}
+	}
+	r.Exit = verdict.Exit(r.Verdicts, r.Problems)
+	return r, nil
 }
 
 // inputs are what a run's verdicts are made from, beside the outcomes.

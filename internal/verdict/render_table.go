@@ -11,16 +11,6 @@ import (
 	"sandproof/internal/requirement"
 )
 
-// Report is what the tables show besides the verdicts.
-type Report struct {
-	Run      string
-	Target   string
-	Profile  string
-	Verdicts []Verdict
-	Problems []string
-	Notes    []string
-}
-
 // marks are the matrix's words; the worst result of a stage's core
 // requirements is shown.
 var marks = map[requirement.Result]string{
