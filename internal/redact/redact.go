@@ -131,11 +131,15 @@ const mostShown = 4096
 // characters, escape sequences, bidirectional overrides and invalid UTF-8
 // become visible escapes, and what is too long is cut with a note. Line feeds
 // and tabs stay.
-func Terminal(text string) string {
+func Terminal(text string) string { return Shown(text, mostShown) }
+
+// Shown is Terminal for a text of which more or less than usual is shown: at
+// most so many of its bytes.
+func Shown(text string, most int) string {
 	cut := 0
-	if len(text) > mostShown {
-		end := mostShown
-		for end > mostShown-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+	if len(text) > most {
+		end := most
+		for end > 0 && end > most-utf8.UTFMax && !utf8.RuneStart(text[end]) {
 			end--
 		}
 		text, cut = text[:end], len(text)-end

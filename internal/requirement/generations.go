@@ -1,8 +1,10 @@
 package requirement
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/Masterminds/semver/v3"
@@ -317,6 +319,55 @@ func (p promise) sure() []Property {
 		}
 	}
 	return all
+}
+
+// Expectation is one interface file with what the running envd gives it in this
+// guest.
+type Expectation struct {
+	Group, File string
+	// Requirement judges it.
+	Requirement ID
+	// Wanted is the value as the file shows it; empty where it is computed from
+	// the guest's memory and that was not read.
+	Wanted string
+	// Sure is false where this envd may be of several generations, of which some
+	// do not set it.
+	Sure bool
+}
+
+// Expectations are what the running envd promises, by group in the order of its
+// code; none where it has no cgroup code. The error says why nothing can be
+// expected.
+func Expectations(s *evidence.Sandbox) ([]Expectation, error) {
+	p := promiseOf(s)
+	if p.unknown != "" {
+		return nil, errors.New(p.unknown)
+	}
+	var all []Expectation
+	for _, group := range groupNames() {
+		for _, file := range setFiles() {
+			want, some, sure := p.wants(group, file)
+			if !some {
+				continue
+			}
+			e := Expectation{Group: group, File: file, Sure: sure}
+			e.Requirement = ID("value." + group + "." + strings.ReplaceAll(file, ".", "-"))
+			if !want.Limit || (s.Snapshot.MemTotal > 0 && s.Snapshot.PageSize > 0) {
+				e.Wanted = strconv.FormatUint(want.Value(s.Snapshot.MemTotal, s.Snapshot.PageSize), 10)
+				if file == "io.weight" {
+					e.Wanted = "default " + e.Wanted
+				}
+			}
+			all = append(all, e)
+		}
+	}
+	return all, nil
+}
+
+// setFiles are the interface files that some generation sets, in the order in
+// which they are shown.
+func setFiles() []string {
+	return []string{"cpu.weight", "memory.high", "memory.max", "memory.min", "memory.low", "io.weight"}
 }
 
 // name joins the candidates for a sentence: "B' or C".

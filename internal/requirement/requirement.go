@@ -176,7 +176,7 @@ func (r Requirement) Judge(s *evidence.Sandbox) Outcome {
 		return r.stamp(judgeBoot(problem))
 	}
 	for _, piece := range r.Needs {
-		if present(s, piece) {
+		if Present(s, piece) {
 			continue
 		}
 		if slices.Contains(s.NotAsked, piece) {
@@ -195,7 +195,8 @@ func (r Requirement) stamp(o Outcome) Outcome {
 	return o
 }
 
-func present(s *evidence.Sandbox, piece evidence.Piece) bool {
+// Present tells whether a piece of evidence was collected, whatever it says.
+func Present(s *evidence.Sandbox, piece evidence.Piece) bool {
 	switch piece {
 	case evidence.PieceAPI:
 		return s.API != nil

@@ -213,7 +213,7 @@ func inFile(version string) *evidence.Sandbox {
 // judgeable tells whether a file holds every piece that a requirement is judged
 // by.
 func judgeable(r Requirement, s *evidence.Sandbox) bool {
-	return !slices.ContainsFunc(slices.Concat(r.Needs, r.Helps), func(p evidence.Piece) bool { return !present(s, p) })
+	return !slices.ContainsFunc(slices.Concat(r.Needs, r.Helps), func(p evidence.Piece) bool { return !Present(s, p) })
 }
 
 // unpatched is the same sandbox from a template whose init enables nothing.
@@ -1062,5 +1062,44 @@ func TestSays(t *testing.T) {
 		if o := r.Judge(s); o.Result != Fail || !strings.Contains(o.Reason, want) {
 			t.Errorf("%s: %s: %s; want fail with %q", version, o.Result, o.Reason, want)
 		}
+	}
+}
+
+// What is expected is what the judges compare with: each expectation of the
+// recorded guest is the wanted value of the requirement that it names, and no
+// promised property is left out.
+func TestExpectations(t *testing.T) {
+	for _, g := range generations {
+		for _, p := range g.Properties {
+			if !slices.Contains(setFiles(), p.File) {
+				t.Errorf("generation %s sets %s, which is never expected", g.Name, p.File)
+			}
+		}
+	}
+	s := recorded(t, filepath.Join("testdata", "base.json"))
+	all, err := Expectations(s)
+	if err != nil || len(all) != len(propertiesC) {
+		t.Fatalf("got %d expectations, want %d (%v)", len(all), len(propertiesC), err)
+	}
+	for _, e := range all {
+		r, known := Lookup(e.Requirement)
+		if !known || !e.Sure {
+			t.Errorf("%+v names no requirement, or is not sure", e)
+			continue
+		}
+		if o := r.Judge(s); !strings.HasPrefix(o.Wanted, e.Wanted) || e.Wanted == "" {
+			t.Errorf("%s expects %q, and its judge wants %q", e.Requirement, e.Wanted, o.Wanted)
+		}
+	}
+	s.Snapshot.MemTotal = 0
+	all, _ = Expectations(s)
+	for _, e := range all {
+		if limit := e.File == "memory.high" || e.File == "memory.max"; limit != (e.Wanted == "") {
+			t.Errorf("without MemTotal %s of %s is expected to be %q", e.File, e.Group, e.Wanted)
+		}
+	}
+	s.Snapshot.Envd.Version = "99.0.0"
+	if all, err := Expectations(s); err == nil {
+		t.Errorf("of an unknown envd %v is expected", all)
 	}
 }

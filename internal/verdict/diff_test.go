@@ -14,7 +14,7 @@ import (
 )
 
 // recorded is what the harness saw of a real guest once, under another name.
-func recorded(t *testing.T, file, template string) *evidence.Sandbox {
+func recorded(t testing.TB, file, template string) *evidence.Sandbox {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("..", "requirement", "testdata", file+".json"))
 	if err != nil {
