@@ -255,6 +255,8 @@ type headView struct {
 	Stages          []requirement.Stage
 	Rows            []rowView
 	Legend          []mark
+	// Same is true where a comparison shows no change at all.
+	Same bool
 }
 
 // runView names a run.
@@ -323,6 +325,7 @@ func (h *htmlReport) head() headView {
 	for i, name := range h.templates() {
 		v.Rows = append(v.Rows, h.row(i, name, v.Stages))
 	}
+	v.Same = !slices.ContainsFunc(v.Rows, func(r rowView) bool { return r.Changed })
 	for _, r := range slices.Backward(severity) {
 		v.Legend = append(v.Legend, markOf(r))
 	}

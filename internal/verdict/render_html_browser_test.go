@@ -1,9 +1,11 @@
 package verdict
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
+	"image/png"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -159,38 +161,59 @@ func (b *browser) open(html string, width int64, scheme string) {
 // repository.
 const mostPicture = 300_000
 
-// picture writes a screenshot of the page's top where -update is given, and
-// always sees that one can be made.
-func (b *browser) picture(name string, width, height float64) {
+// picture takes a screenshot of a part of the page, from the top of one element
+// to the bottom of another, and writes it where -update is given.
+func (b *browser) picture(name, from, to string, most float64) {
 	b.t.Helper()
+	const margin = 12.0
+	top := eval[float64](b, fmt.Sprintf("document.querySelector(%q).getBoundingClientRect().top + scrollY", from))
+	bottom := eval[float64](b, fmt.Sprintf("document.querySelector(%q).getBoundingClientRect().bottom + scrollY", to))
+	width := eval[float64](b, "document.documentElement.clientWidth")
+	top = max(0, top-margin)
 	beyond := true
-	png := must(b, page.CaptureScreenshot, page.CaptureScreenshotParams{
-		Clip: &page.Viewport{Width: width, Height: height, Scale: 1}, CaptureBeyondViewport: &beyond,
+	shot := must(b, page.CaptureScreenshot, page.CaptureScreenshotParams{
+		Clip: &page.Viewport{Y: top, Width: width, Height: min(bottom+margin-top, most), Scale: 1}, CaptureBeyondViewport: &beyond,
 	}).Data
-	if len(png) < 10_000 || len(png) > mostPicture {
-		b.t.Errorf("the screenshot %s has %d bytes, want up to %d", name, len(png), mostPicture)
+	picture, err := png.Decode(bytes.NewReader(shot))
+	if err != nil {
+		b.t.Fatalf("the screenshot %s: %v", name, err)
 	}
-	if *update {
-		if err := os.MkdirAll(filepath.Join("..", "..", "docs", "images"), 0o755); err != nil {
-			b.t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join("..", "..", "docs", "images", name), png, 0o644); err != nil {
-			b.t.Fatal(err)
-		}
+	var small bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&small, picture); err != nil {
+		b.t.Fatal(err)
+	}
+	if small.Len() > mostPicture {
+		b.t.Errorf("the screenshot %s has %d bytes, want up to %d", name, small.Len(), mostPicture)
+	}
+	if !*update {
+		return
+	}
+	dir := filepath.Join("..", "..", "docs", "images")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), small.Bytes(), 0o644); err != nil {
+		b.t.Fatal(err)
 	}
 }
 
-func TestReportInBrowser(t *testing.T) {
+// The page of recorded runs, as docs/report.md shows it.
+func TestReportPictures(t *testing.T) {
 	b := newBrowser(t)
 	before, after := sampleRuns(t)
-	b.open(render(t, before, nil), 1280, "light")
-	b.picture("report-light.png", 1280, 1700)
-	b.open(render(t, before, nil), 1280, "dark")
-	b.picture("report-dark.png", 1280, 1700)
-	b.open(render(t, after, &before), 1280, "light")
+	const wide, tall = 1280, 1500.0
+	for _, scheme := range []string{"light", "dark"} {
+		b.open(render(t, before, nil), wide, scheme)
+		b.picture("report-"+scheme+".png", "header", "#t1 .tree", tall)
+	}
+	b.open(render(t, after, &before), wide, "light")
 	b.do(chromedp.Click("#only-changes"))
-	b.picture("report-changes.png", 1280, 1500)
+	b.picture("report-changes.png", "header", "#t1 .tree", 1000)
+	b.open(render(t, after, nil), wide, "light")
+	b.do(chromedp.Click("#t1 .sandbox > summary"))
+	b.picture("report-detail.png", "#t1 .sandbox", "#t1 .pair", tall)
+	b.picture("report-witnesses.png", "#t1 .witnesses", "#t1 .witnesses", tall)
 	b.open(render(t, after, &before), 390, "light")
-	b.picture("narrow.png", 390, 2400)
+	b.picture("report-narrow.png", "header", "#t1 .tree", 900)
 	b.quiet()
 }

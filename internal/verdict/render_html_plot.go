@@ -71,6 +71,8 @@ type moment struct {
 	from, to           time.Time
 	detail             string
 	bad                bool
+	// latest is true where only its latest time is known.
+	latest bool
 }
 
 // farthest is how far from the create call a moment may be for the axis to be
@@ -95,7 +97,10 @@ func bootTimeline(s *evidence.Sandbox) timelineView {
 	for _, m := range moments {
 		from, to := m.from.Sub(origin).Seconds(), m.to.Sub(origin).Seconds()
 		value := fmt.Sprintf("%+.2f s", from)
-		if to > from {
+		switch {
+		case m.latest:
+			value += " at the latest"
+		case to > from:
 			value = fmt.Sprintf("%+.2f to %+.2f s", from, to)
 		}
 		if !near(m, origin) {
@@ -156,15 +161,15 @@ func guestMoments(s *evidence.Sandbox) ([]moment, []string) {
 	if resumed, why, err := s.ResumedBefore(); err == nil && resumed {
 		return nil, []string{"the guest did not boot for this sandbox: " + told(why)}
 	}
-	asked := n.Asked
-	if asked.IsZero() {
+	asked, latest := n.Asked, n.Asked.IsZero()
+	if latest {
 		asked = n.Received
 	}
 	at := func(what string, seconds float64, detail string) moment {
 		back := time.Duration((seconds - n.Boot.UptimeSeconds) * float64(time.Second))
-		return moment{what: what, clock: "guest", class: "guest", from: asked.Add(back), to: n.Received.Add(back), detail: detail}
+		return moment{what: what, clock: "guest", class: "guest", from: asked.Add(back), to: n.Received.Add(back), detail: detail, latest: latest}
 	}
-	all := []moment{at("kernel starts", 0, "within this stretch")}
+	all := []moment{at("kernel starts", 0, "")}
 	if ticks := n.Init.StartTicks; ticks > 0 {
 		all = append(all, at("init starts", float64(ticks)/ticksPerSecond, fmt.Sprintf("%.2f s after the kernel", float64(ticks)/ticksPerSecond)))
 	}
@@ -337,7 +342,7 @@ func memoryRows(s *evidence.Sandbox, r *evidence.HogReport) ([]barView, string) 
 	sizes := []size{
 		{"memory.max", "limit", limit, limited},
 		{"memory.high", "limit", high, throttled},
-		{"in the group before", "before", r.Used, true},
+		{"in the group before", "before", r.Used, r.Used > 0},
 		{"wanted by the command", "wanted", r.Wanted, tried},
 		{"touched by the command", "command", r.Allocated, tried},
 		{"free in the guest, before", "guest", r.Available, r.Available > 0},

@@ -306,8 +306,10 @@ type propertyView struct {
 // processView is a process where it really lives.
 type processView struct {
 	What, Detail string
-	// Wanted is where it should be, empty where nobody promises that.
+	// Wanted is where it should be, empty where nobody promises that. Astray is
+	// true for one that is elsewhere.
 	Wanted string
+	Astray bool
 	Mark   *mark
 }
 
@@ -324,18 +326,21 @@ func cgroupTree(s, before *evidence.Sandbox, outcomes map[requirement.ID]require
 	}
 	tree := []groupView{rootGroup(s.Snapshot, snapshotOf(before), expected, outcomes)}
 	for _, name := range []string{"user", "ptys", "socats"} {
-		g := groupView{Path: "/" + name, Mark: markOf(outcomes[requirement.CreateGroups].Result)}
 		group, state := groupOf(s.Snapshot, name)
 		earlier, _ := groupOf(snapshotOf(before), name)
-		g.State = state
-		if s.Snapshot != nil && group.Exists {
-			g.Mark = markOf(requirement.Pass)
-		}
+		g := groupView{Path: "/" + name, State: state}
+		worst := outcomes[requirement.CreateGroups].Result
 		for _, e := range expected {
-			if e.Group == name {
-				g.Properties = append(g.Properties, property(e.File, e.Wanted, earlier, group, before != nil, outcomes[e.Requirement].Result))
+			if e.Group != name {
+				continue
 			}
+			result := outcomes[e.Requirement].Result
+			if Worse(result, worst) {
+				worst = result
+			}
+			g.Properties = append(g.Properties, property(e.File, e.Wanted, earlier, group, before != nil, result))
 		}
+		g.Mark = markOf(worst)
 		tree = append(tree, g)
 	}
 	return placeProcesses(s, tree, outcomes), unknown
@@ -482,6 +487,7 @@ func placeProcesses(s *evidence.Sandbox, tree []groupView, outcomes map[requirem
 			if outcomes[kind.id].Result == requirement.Pass {
 				where = p.Wanted
 			}
+			p.Astray = where != p.Wanted
 			add(where, p)
 		}
 	}
