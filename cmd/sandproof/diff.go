@@ -43,8 +43,12 @@ func diff() *cobra.Command {
 				if text, err = d.JSON(); err != nil {
 					return err
 				}
+			case "html":
+				if text, err = diffPage(args[0], args[1]); err != nil {
+					return err
+				}
 			default:
-				return fmt.Errorf("--format %q: want text, markdown or json", format)
+				return fmt.Errorf("--format %q: want text, markdown, json or html", format)
 			}
 			fmt.Fprint(cmd.OutOrStdout(), text)
 			if d.Exit != verdict.ExitIsolated {
@@ -53,8 +57,22 @@ func diff() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "text", "text for a terminal, markdown or json")
+	cmd.Flags().StringVar(&format, "format", "text", "text for a terminal, markdown, json or html")
 	return cmd
+}
+
+// diffPage is the report of the second run, with what changed since the first.
+func diffPage(before, after string) (string, error) {
+	earlier, err := readReport(before)
+	if err != nil {
+		return "", err
+	}
+	r, err := readReport(after)
+	if err != nil {
+		return "", err
+	}
+	page, err := r.HTML(&earlier)
+	return string(page), err
 }
 
 // side reads one of the two runs that are compared.

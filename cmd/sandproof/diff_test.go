@@ -51,7 +51,8 @@ func TestDiffCommand(t *testing.T) {
 		{[]string{green, green}, verdict.ExitIsolated, "nothing changed"},
 		{[]string{"--format", "markdown", red, green}, verdict.ExitIsolated, "| fixed | enable.cpu | core | fail | pass |"},
 		{[]string{"--format=json", red, green}, verdict.ExitIsolated, `"requirement": "enable.cpu"`},
-		{[]string{"--format=yaml", red, green}, verdict.ExitInfra, `--format "yaml": want text, markdown or json`},
+		{[]string{"--format=html", red, green}, verdict.ExitIsolated, `aria-label="base, enable: fail before, pass"`},
+		{[]string{"--format=yaml", red, green}, verdict.ExitInfra, `--format "yaml": want text, markdown, json or html`},
 		{[]string{red, filepath.Join(red, "none")}, verdict.ExitInfra, "is no run directory"},
 	} {
 		cmd := root()

@@ -16,7 +16,12 @@ import (
 // recorded is what the harness saw of a real guest once, under another name.
 func recorded(t testing.TB, file, template string) *evidence.Sandbox {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("..", "requirement", "testdata", file+".json"))
+	return readEvidence(t, filepath.Join("..", "requirement", "testdata", file+".json"), template)
+}
+
+func readEvidence(t testing.TB, file, template string) *evidence.Sandbox {
+	t.Helper()
+	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}

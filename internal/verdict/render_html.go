@@ -30,8 +30,9 @@ var (
 
 // The bounds of the page, in bytes. A page that would be larger than htmlMost
 // is cut where that is missed least: raw evidence first, then the details of
-// templates that are isolated and unchanged. What every template's verdict
-// needs is never cut, so that a page of very many templates may be larger.
+// templates that are isolated and unchanged, then those of others. The verdicts
+// with their reasons, and every outcome that is not green, are never cut, so
+// that a page of very many templates may be larger.
 const (
 	htmlMost    = 2_000_000
 	htmlRawMost = 150_000 // of one sandbox, as it stands in the page
@@ -68,7 +69,7 @@ func (r Report) HTML(before *Report) ([]byte, error) {
 	}
 	byNeed := h.byNeed(names)
 	for _, i := range slices.Backward(byNeed) {
-		if size <= htmlMost || h.needed(names[i]) {
+		if size <= htmlMost {
 			break
 		}
 		size -= len(sections[i])

@@ -368,7 +368,7 @@ func memoryRows(s *evidence.Sandbox, r *evidence.HogReport) ([]barView, string) 
 				if f := map[string]evidence.File{"memory.max": r.Limit, "memory.high": r.Throttle}[one.what]; f.Errno != "" {
 					why = cmp.Or(map[string]string{"ENOENT": "no such file"}[f.Errno], shown(f.Errno))
 				}
-			case !tried:
+			case !tried && one.class != "before":
 				why = "not tried"
 			}
 			rows = append(rows, barView{What: one.what, Value: why})

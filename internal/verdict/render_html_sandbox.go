@@ -63,7 +63,9 @@ type sandboxView struct {
 	Witnesses []witnessView
 	Log       *logView
 	Stages    []stageView
-	Brief     bool
+	// Brief is true where all but the outcomes is left out, Details where there
+	// is more.
+	Brief, Details bool
 }
 
 type factView struct{ Name, Value string }
@@ -79,7 +81,7 @@ func (h *htmlReport) template(i int, name string, brief bool) templateView {
 		v.Was = &m
 	}
 	if brief {
-		v.Brief = "isolated and unchanged, so only the outcomes are shown, to keep this page small; a report of this template alone shows all"
+		v.Brief = "only the outcomes are shown, to keep this page small; what was seen stands in the run's directory evidence/"
 	}
 	if now != nil {
 		v.Why, v.Notes = told(now.Reason), someOf(now.Notes)
@@ -115,12 +117,11 @@ func (h *htmlReport) template(i int, name string, brief bool) templateView {
 // nextOf parts what to do from the command that looks again. A command is one
 // line, whatever a name in it holds.
 func nextOf(next string) (step, command string) {
-	if at := strings.LastIndex(next, thenRun); at >= 0 {
-		step, command = next[:at], next[at+len(thenRun):]
-	} else {
-		step = next
+	at := strings.LastIndex(next, runAgain)
+	if at < 0 {
+		return told(next), ""
 	}
-	return told(step), oneLine(command)
+	return told(strings.TrimSuffix(next[:at], "; then ")), oneLine(next[at+len(runAgain):])
 }
 
 // oneLine keeps a text from being several lines.
@@ -153,6 +154,7 @@ func (h *htmlReport) sandboxView(i, number int, s Sandbox, brief bool) sandboxVi
 	if brief {
 		return v
 	}
+	v.Details = true
 	v.Facts = factsOf(s.Evidence)
 	var earlier *evidence.Sandbox
 	if before != nil {
@@ -335,7 +337,7 @@ func cgroupTree(s, before *evidence.Sandbox, outcomes map[requirement.ID]require
 				continue
 			}
 			result := outcomes[e.Requirement].Result
-			if Worse(result, worst) {
+			if !result.Green() && Worse(result, worst) {
 				worst = result
 			}
 			g.Properties = append(g.Properties, property(e.File, e.Wanted, earlier, group, before != nil, result))

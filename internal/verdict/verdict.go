@@ -158,15 +158,15 @@ func (v Verdict) because(word Word, stage requirement.Stage, o requirement.Outco
 	v.Next = o.Next
 	if reproduce != "" {
 		if v.Next != "" {
-			v.Next += thenRun
+			v.Next += "; then "
 		}
-		v.Next += reproduce
+		v.Next += runAgain + reproduce
 	}
 	return v
 }
 
-// thenRun stands between what to do and the command that looks again.
-const thenRun = "; then run: "
+// runAgain stands before the command that looks at a template again.
+const runAgain = "run: "
 
 // bindsSomething tells partial from not-isolated: a command really runs in
 // /user, and at least one promised CPU or memory limit is in force there.

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"sandproof/internal/rundir"
+	"sandproof/internal/verdict"
+)
+
+// reportFormat is one way of showing a run. The run before is nil where there
+// is none to compare with.
+type reportFormat struct {
+	name   string
+	render func(r verdict.Report, before *verdict.Report) ([]byte, error)
+}
+
+// reportFormats lists them, the default first.
+func reportFormats() []reportFormat {
+	return []reportFormat{
+		{"text", alone(func(r verdict.Report) ([]byte, error) { return []byte(verdict.Table(r)), nil })},
+		{"html", verdict.Report.HTML},
+	}
+}
+
+// alone makes a format of one that shows no comparison.
+func alone(render func(verdict.Report) ([]byte, error)) func(verdict.Report, *verdict.Report) ([]byte, error) {
+	return func(r verdict.Report, before *verdict.Report) ([]byte, error) {
+		if before != nil {
+			return nil, errors.New("this format shows one run: use --format html, or sandproof diff BEFORE AFTER")
+		}
+		return render(r)
+	}
+}
+
+// reportFormatNames are for help and errors: "text or html".
+func reportFormatNames() string {
+	var names []string
+	for _, f := range reportFormats() {
+		names = append(names, f.name)
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+func report() *cobra.Command {
+	before, format, output := "", reportFormats()[0].name, ""
+	cmd := &cobra.Command{
+		Use:   "report RUN",
+		Short: "Show a run, or what changed since another one, as text or as one HTML file",
+		Long: "report shows what a run recorded. As HTML it is one file that needs no network: the matrix of templates and\n" +
+			"stages, and of each template the reason, the next command, the control groups, the boot, the experiments, the\n" +
+			"three witnesses, the log and the raw evidence. With --before the page compares two runs.\n\n" +
+			"It shows and does not judge: it exits with 0 whatever the verdicts are, and with 3 where it cannot show them.",
+		Example: "  sandproof report runs/latest\n  sandproof report --format html -o report.html runs/latest\n" +
+			"  sandproof report --format html -o report.html --before runs/before runs/after",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, f := range reportFormats() {
+				if f.name == format {
+					return writeReport(cmd, f, args[0], before, output)
+				}
+			}
+			return fmt.Errorf("--format %q: want %s", format, reportFormatNames())
+		},
+	}
+	cmd.Flags().StringVar(&before, "before", "", "the `RUN` before, which the report compares with")
+	cmd.Flags().StringVar(&format, "format", format, reportFormatNames())
+	cmd.Flags().StringVarP(&output, "output", "o", "", "write to this `file` instead of the standard output")
+	return cmd
+}
+
+// writeReport renders a run and puts it where it was asked for. A file is
+// replaced whole, or left as it was.
+func writeReport(cmd *cobra.Command, format reportFormat, run, before, output string) error {
+	r, err := readReport(run)
+	if err != nil {
+		return err
+	}
+	var earlier *verdict.Report
+	if before != "" {
+		b, err := readReport(before)
+		if err != nil {
+			return err
+		}
+		earlier = &b
+	}
+	data, err := format.render(r, earlier)
+	if err != nil {
+		return fmt.Errorf("--format %s: %w", format.name, err)
+	}
+	if output == "" {
+		_, err := bytes.NewReader(data).WriteTo(cmd.OutOrStdout())
+		return err
+	}
+	if err := renameio.WriteFile(output, data, 0o644); err != nil {
+		return fmt.Errorf("write the report to %s: %w", output, err)
+	}
+	return nil
+}
+
+// readReport reads a run directory.
+func readReport(dir string) (verdict.Report, error) {
+	run, err := rundir.Open(dir)
+	if err != nil {
+		return verdict.Report{}, err
+	}
+	merged, err := run.Merge()
+	if err != nil {
+		return verdict.Report{}, err
+	}
+	return reportOf(run, merged)
+}
