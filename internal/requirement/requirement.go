@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"sandproof/internal/config"
 	"sandproof/internal/evidence"
@@ -144,14 +145,20 @@ func All() []Requirement {
 	)
 }
 
+// byID is the catalogue for looking things up, made once: a report of hundreds
+// of templates asks for each of their outcomes.
+var byID = sync.OnceValue(func() map[ID]Requirement {
+	all := map[ID]Requirement{}
+	for _, r := range All() {
+		all[r.ID] = r
+	}
+	return all
+})
+
 // Lookup returns the requirement of an ID.
 func Lookup(id ID) (Requirement, bool) {
-	all := All()
-	i := slices.IndexFunc(all, func(r Requirement) bool { return r.ID == id })
-	if i < 0 {
-		return Requirement{}, false
-	}
-	return all[i], true
+	r, known := byID()[id]
+	return r, known
 }
 
 // Decides tells whether the requirement decides the verdict under a profile.

@@ -60,7 +60,7 @@ func (r Report) HTML(before *Report) ([]byte, error) {
 	}
 	names := h.templates()
 	sections := make([][]byte, len(names))
-	size := len(head) + len(tail)
+	size := len(head) + len(tail) + len(h.Sandboxes)*rawOverhead
 	for i, name := range names {
 		if sections[i], err = renderHTML("template", h.template(i, name, false)); err != nil {
 			return nil, err
@@ -431,7 +431,7 @@ func someOf(notes []string) []string {
 // rawView is the raw evidence of one sandbox.
 type rawView struct {
 	ID, Name, JSON string
-	// Cut says what is missing of it.
+	// Cut says how much of it is shown.
 	Cut string
 }
 
@@ -453,7 +453,7 @@ func (h *htmlReport) rawEvidence(byNeed []int, names []string, room int) ([]byte
 			if err != nil {
 				return nil, err
 			}
-			room -= len(part)
+			room -= max(0, len(part)-rawOverhead)
 			b.Write(part)
 		}
 	}
@@ -480,6 +480,10 @@ func rawText(s *evidence.Sandbox) (string, error) {
 	return redact.Shown(string(data), htmlMost), nil
 }
 
+// rawOverhead is what each sandbox takes in the page beside its evidence, in
+// bytes.
+const rawOverhead = 400
+
 // leastRaw is how much of a sandbox's evidence is worth showing, in bytes.
 const leastRaw = 4000
 
@@ -505,7 +509,7 @@ func cutNote(s Sandbox, whole, fits string) string {
 	case s.Evidence == nil:
 		return "no evidence of this sandbox was recorded"
 	case len(fits) == len(whole):
-		return ""
+		return "whole"
 	case fits == "":
 		return fmt.Sprintf("left out to keep this page small: %d bytes; they stand in the run's directory evidence/", len(whole))
 	}

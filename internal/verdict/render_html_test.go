@@ -191,7 +191,7 @@ func TestHTMLShows(t *testing.T) {
 		},
 		{
 			"an envd that nobody knows", base(func(s *evidence.Sandbox) { s.Snapshot.Envd.Version = "99.0.0" }), "t1-s1",
-			[]string{"What should be set is not known: envd version 99.0.0 is newer"}, []string{", promised", "they agree"},
+			[]string{"What should be set is not known: envd version 99.0.0 is newer"}, []string{"promised 20 %", "they agree"},
 		},
 		{
 			"a resumed guest", base(func(s *evidence.Sandbox) { s.Snapshot.Boot.UptimeSeconds = 5000 }), "t1-s1",
@@ -334,7 +334,7 @@ func manyTemplates(t testing.TB, n int) Report {
 }
 
 // A page stays of a size that can be mailed, and says what it left out: never
-// the verdict of a template, and never the details of one that is broken.
+// the verdict of a template.
 func TestHTMLIsBounded(t *testing.T) {
 	for n, most := range map[int]int{50: htmlMost, 200: 2 * htmlMost} {
 		page := render(t, manyTemplates(t, n), nil)
@@ -358,7 +358,8 @@ func TestHTMLIsBounded(t *testing.T) {
 			if want := fmt.Sprintf("template-%d %s", i, word); !strings.HasPrefix(text, want) {
 				t.Fatalf("of %d, template %d begins with %.60q, want %q", n, i, text, want)
 			}
-			if whole := strings.Contains(text, "Three witnesses"); i%10 == 0 && !whole || !whole && !strings.Contains(text, "Cut:") {
+			// Of 50 templates the broken ones are shown whole; of 200 no page has room.
+			if whole := strings.Contains(text, "Three witnesses"); n == 50 && i%10 == 0 && !whole || !whole && !strings.Contains(text, "Cut:") {
 				t.Errorf("of %d, template %d lacks its details, and does not say so", n, i)
 			}
 			raw := textOf(ids[fmt.Sprintf("t%d-s1-raw", i+1)])
@@ -427,7 +428,8 @@ func saying(t *testing.T, text string) Report {
 	for i := range s.Log.Findings {
 		s.Log.Findings[i].Class = evidence.FindingFailure
 	}
-	r := reportedRun("r", []string{"base"}, map[string]*evidence.Sandbox{"base": s})
+	r := reportedRun("r", []string{"base"}, map[string]*evidence.Sandbox{"base": seen(t, "base-unpatched", "base")})
+	r.Sandboxes[0].Evidence = s
 	fill(reflect.ValueOf(&r.Verdicts).Elem(), text)
 	for i := range r.Sandboxes[0].Outcomes {
 		id, result := r.Sandboxes[0].Outcomes[i].Requirement, r.Sandboxes[0].Outcomes[i].Result
@@ -495,8 +497,8 @@ func TestHTMLOfHostileText(t *testing.T) {
 
 // A guest cannot blow the page up.
 func TestHTMLOfHugeText(t *testing.T) {
-	r := saying(t, strings.Repeat(`"<&`, 10_000))
-	for range 10 {
+	r := saying(t, strings.Repeat(`"<&`, 3000))
+	for range 3 {
 		r.Sandboxes[0].Evidence.Log.Findings = append(r.Sandboxes[0].Evidence.Log.Findings, r.Sandboxes[0].Evidence.Log.Findings...)
 	}
 	for range 5000 {
