@@ -241,6 +241,11 @@ type Intervals struct {
 	Request time.Duration `yaml:"request,omitempty"`
 	// Destroy bounds the destruction of one sandbox.
 	Destroy time.Duration `yaml:"destroy,omitempty"`
+	// Hop bounds each thing that doctor tries, but for those that have a wait
+	// of their own.
+	Hop time.Duration `yaml:"hop,omitempty"`
+	// Keep is how long a sandbox lives on that is kept for a person to look at.
+	Keep time.Duration `yaml:"keep,omitempty"`
 	// Poll is the pause between two looks at something awaited.
 	Poll time.Duration `yaml:"poll,omitempty"`
 }

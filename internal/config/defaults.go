@@ -39,6 +39,8 @@ func defaults() Config {
 			LogDelay:   15 * time.Second,
 			Request:    80 * time.Second,
 			Destroy:    90 * time.Second,
+			Hop:        10 * time.Second,
+			Keep:       30 * time.Minute,
 			Poll:       100 * time.Millisecond,
 		},
 	}
@@ -59,14 +61,14 @@ func (c *Config) IntervalsFor(t Template) Intervals {
 // intervalNames are the keys of the waits, in the order of all.
 var intervalNames = []string{
 	"sandbox-ttl", "create", "envd-ready", "command", "forwarder", "burn", "pressure", "settle",
-	"log-quiet", "log-cap", "log-settle", "log-delay", "request", "destroy", "poll",
+	"log-quiet", "log-cap", "log-settle", "log-delay", "request", "destroy", "hop", "keep", "poll",
 }
 
 // all lists the fields in a fixed order.
 func (i *Intervals) all() []*time.Duration {
 	return []*time.Duration{
 		&i.SandboxTTL, &i.Create, &i.EnvdReady, &i.Command, &i.Forwarder, &i.Burn, &i.Pressure, &i.Settle,
-		&i.LogQuiet, &i.LogCap, &i.LogSettle, &i.LogDelay, &i.Request, &i.Destroy, &i.Poll,
+		&i.LogQuiet, &i.LogCap, &i.LogSettle, &i.LogDelay, &i.Request, &i.Destroy, &i.Hop, &i.Keep, &i.Poll,
 	}
 }
 

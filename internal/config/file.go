@@ -79,37 +79,38 @@ func onCommandLine(path, dir string) string {
 
 // read reads the file over the defaults. Unknown keys, keys that stand twice,
 // wrong types and credentials are errors with their line and column. No error
-// quotes the file's text, which may hold a secret in a wrong place.
-func (c *Config) read() error {
+// quotes the file's text, which may hold a secret in a wrong place. It returns
+// the lines of the file's keys by their paths.
+func (c *Config) read() (map[string]int, error) {
 	data, err := os.ReadFile(c.File)
 	if err != nil {
-		return fmt.Errorf("read the configuration: %w", err)
+		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	parsed, err := parser.ParseBytes(data, 0)
 	if err != nil {
-		return c.placed(err)
+		return nil, c.placed(err)
 	}
 	documents := slices.DeleteFunc(parsed.Docs, func(d *ast.DocumentNode) bool { return d.Body == nil })
 	if len(documents) == 0 {
-		return nil
+		return nil, nil
 	}
 	if len(documents) > 1 {
-		return fmt.Errorf("%s: want one YAML document, it has %d: join them into one", c.File, len(documents))
+		return nil, fmt.Errorf("%s: want one YAML document, it has %d: join them into one", c.File, len(documents))
 	}
 	look := inspection{file: c.File}
 	ast.Walk(&look, documents[0].Body)
 	if len(look.problems) > 0 {
-		return errors.New(strings.Join(look.problems, "\n"))
+		return nil, errors.New(strings.Join(look.problems, "\n"))
 	}
 	recipes := c.Lab.Recipes
 	c.Lab.Recipes = nil
 	if err := yaml.NodeToValue(documents[0].Body, c, yaml.Strict()); err != nil {
-		return c.placed(err)
+		return nil, c.placed(err)
 	}
 	if c.Lab.Recipes == nil {
 		c.Lab.Recipes = recipes
 	}
-	return nil
+	return linesOf(documents[0].Body), nil
 }
 
 // placed puts an error of the YAML library into the form file:line:column,

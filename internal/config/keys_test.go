@@ -113,6 +113,8 @@ var changes = map[string]struct{ without, with string }{
 	"intervals.log-delay":            {"", "intervals: {log-delay: 77s}\n"},
 	"intervals.request":              {"", "intervals: {request: 77s}\n"},
 	"intervals.destroy":              {"", "intervals: {destroy: 77s}\n"},
+	"intervals.hop":                  {"", "intervals: {hop: 77s}\n"},
+	"intervals.keep":                 {"", "intervals: {keep: 77s}\n"},
 	"intervals.poll":                 {"", "intervals: {poll: 77ms}\n"},
 	"templates.*.intervals.*any of*": {baseline, inTemplate("intervals: {create: 80s}")},
 }

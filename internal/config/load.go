@@ -47,18 +47,28 @@ type Sources struct {
 // Load resolves the effective configuration: flags over environment over file
 // over defaults. It reports everything that is wrong at once.
 func Load(s Sources) (Config, error) {
+	c, _, err := Resolve(s)
+	return c, err
+}
+
+// Resolve is Load, and says of every setting where it comes from, also beside an
+// error as far as they were settled before it.
+func Resolve(s Sources) (Config, Origins, error) {
 	c := defaults()
+	from := sources{over: map[string]Origin{}}
 	dir, err := filepath.Abs(s.Dir)
 	if err != nil {
-		return Config{}, fmt.Errorf("find the configuration: %w", err)
+		return Config{}, nil, fmt.Errorf("find the configuration: %w", err)
 	}
 	if err := c.find(dir, s.Flags.Config); err != nil {
-		return Config{}, err
+		return Config{}, nil, err
 	}
 	if c.File != "" {
-		if err := c.read(); err != nil {
-			return Config{}, err
+		lines, err := c.read()
+		if err != nil {
+			return Config{}, nil, err
 		}
+		from.file, from.lines = c.File, byName(lines, c.Templates)
 	}
 	if s.Flags.Target != "" {
 		c.Target = TargetKind(s.Flags.Target)
@@ -66,10 +76,13 @@ func Load(s Sources) (Config, error) {
 	if s.Flags.Profile != "" {
 		c.Profile = Profile(s.Flags.Profile)
 	}
+	from.noteFlags(s.Flags)
 	environment := env.ToMap(s.Environ)
+	from.noteEnvironment(environment, c.Target)
 	if err := c.readEnvironment(environment); err != nil {
-		return Config{}, err
+		return Config{}, nil, err
 	}
+	asked := c
 	var p problems
 	c.resolveTarget(&p, isTrue(environment["CI"]))
 	c.resolveProfile()
@@ -79,7 +92,8 @@ func Load(s Sources) (Config, error) {
 	c.checkTemplates(&p, c.Templates)
 	c.overrideEnvd(&p, s.Flags.Envd, dir)
 	c.check(&p)
-	return c, p.err(c.File)
+	from.derive(asked, c, s.Flags)
+	return c, from.origins(c), p.err(c.File)
 }
 
 // readEnvironment reads the E2B variables over the file's deployment. Empty
@@ -403,6 +417,9 @@ func (c *Config) checkIntervals(p *problems, of string, i Intervals) {
 	}
 	if c.Target == TargetLive && i.Create <= serverBound {
 		p.addf("%sintervals.create %s: the server itself takes up to %s, so give it more, such as 90s", of, i.Create, serverBound)
+	}
+	if i.Keep < leastTTL || i.Keep > mostTTL {
+		p.addf("%sintervals.keep %s: want %s to %s, such as 30m", of, i.Keep, leastTTL, mostTTL)
 	}
 	if i.LogCap <= i.LogQuiet {
 		p.addf("%sintervals.log-cap %s must exceed log-quiet %s", of, i.LogCap, i.LogQuiet)
