@@ -16,6 +16,15 @@ import (
 // load reads the configuration as the suites do, from the same flags. Those
 // that only the suites know are passed over.
 func load(args []string) (config.Config, error) {
+	from, err := sources(args)
+	if err != nil {
+		return config.Config{}, err
+	}
+	return config.Load(from)
+}
+
+// sources are where the configuration comes from besides its file.
+func sources(args []string) (config.Sources, error) {
 	var flags config.Flags
 	set := flag.NewFlagSet("sandproof", flag.ContinueOnError)
 	set.SetOutput(io.Discard)
@@ -28,13 +37,13 @@ func load(args []string) (config.Config, error) {
 		}
 	}
 	if err := set.Parse(known); err != nil {
-		return config.Config{}, fmt.Errorf("flags: %w", err)
+		return config.Sources{}, fmt.Errorf("flags: %w", err)
 	}
 	dir, err := os.Getwd()
 	if err != nil {
-		return config.Config{}, err
+		return config.Sources{}, err
 	}
-	return config.Load(config.Sources{Flags: flags, Environ: os.Environ(), Dir: dir})
+	return config.Sources{Flags: flags, Environ: os.Environ(), Dir: dir}, nil
 }
 
 func effectiveConfig() *cobra.Command {
