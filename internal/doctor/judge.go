@@ -155,7 +155,7 @@ func judgeClock(a answer) Finding {
 	middle := a.sent.Add(a.at.Sub(a.sent) / 2)
 	skew := middle.Sub(date.Add(500 * time.Millisecond)).Round(100 * time.Millisecond)
 	if skew.Abs() <= mostSkew+a.at.Sub(a.sent)/2 {
-		return Finding{State: Fine, Came: "the clocks agree to within a second or " + max(skew.Abs(), time.Second).String()}
+		return Finding{State: Fine, Came: fmt.Sprintf("the clocks are no more than %s apart", max(skew.Abs(), time.Second))}
 	}
 	way := "ahead of"
 	if skew < 0 {
@@ -217,7 +217,7 @@ func judgeTemplate(k known) Finding {
 		return judgeForeign(k)
 	}
 	t := k.own
-	generation := requirement.GenerationName(&evidence.Sandbox{API: &evidence.API{EnvdVersion: t.EnvdVersion}})
+	generation := generationOf(t.EnvdVersion)
 	said := []string{fmt.Sprintf("template %s, build %s (%s)", t.TemplateID, cmp.Or(t.BuildID, "none"), cmp.Or(t.BuildStatus, "status not told"))}
 	said = append(said, fmt.Sprintf("envd %s by the API's record, generation %s", cmp.Or(t.EnvdVersion, "not told"), generation))
 	said = append(said, resumes(k.disk))
@@ -231,10 +231,26 @@ func judgeTemplate(k known) Finding {
 		f.State, f.Do = Warning, "its last build failed, so sandboxes are of an older one: look at the build's log"
 	case t.BuildStatus == "building" || t.BuildStatus == "waiting":
 		f.State, f.Do = Warning, "a build is under way: judge it when that is ready"
-	case generation == "none":
+	case generation == noGeneration:
 		f.State, f.Do = Warning, "an envd before 0.4.3 sets no limits, so the verdict will be not-applicable: build the template anew"
 	}
 	return f
+}
+
+// noGeneration is the name of the envds that set no limits.
+const noGeneration = "none"
+
+// generationOf names what a version of envd promises.
+func generationOf(version string) string {
+	fits, err := requirement.Generations(version, "")
+	if err != nil || len(fits) == 0 {
+		return "not known"
+	}
+	names := make([]string, len(fits))
+	for i, g := range fits {
+		names[i] = g.Name
+	}
+	return strings.Join(names, " or ")
 }
 
 func judgeForeign(k known) Finding {

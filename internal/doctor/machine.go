@@ -92,12 +92,12 @@ func judgeMemory(available uint64, err error, guestMB, guests int) Finding {
 }
 
 func judgeCache(d directory) Finding {
-	f := judgeDirectory(d, "")
+	f := Finding{State: Fine, Came: fmt.Sprintf("writable, %s free of %s", bytesText(d.free), bytesText(d.size))}
 	switch {
 	case d.err != nil:
-		f.State, f.Do = Trouble, "set lab.cache in ginkgo.yml to a directory that can be written"
+		f.State, f.Came, f.Do = Trouble, d.err.Error(), "set lab.cache in ginkgo.yml to a directory that can be written"
 	case !d.writable:
-		f.State, f.Do = Trouble, "set lab.cache in ginkgo.yml to a directory that this user may write"
+		f.State, f.Came, f.Do = Trouble, "it cannot be written", "set lab.cache in ginkgo.yml to a directory that this user may write"
 	case d.free < leastRoom:
 		f.State, f.Do = Warning, "make room: kernel, images and the guests' layers take up to some gigabytes"
 	}
@@ -155,7 +155,7 @@ func judgeAcceleration(accel string) Finding {
 		return Finding{State: Fine, Came: accel}
 	}
 	// It works, and nothing about a verdict depends on it.
-	return Finding{State: Fine, Came: accel + "; a guest boots in seconds instead of one"}
+	return Finding{State: Fine, Came: accel + "; that is slower, and changes no verdict"}
 }
 
 func logOf(e lab.Endpoints) config.LogGlob { return config.LogGlob{Dirs: e.LogDirs, Task: e.LogTask} }

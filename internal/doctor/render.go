@@ -62,7 +62,7 @@ func (f Finding) Line() string {
 	if f.Came != "" {
 		fmt.Fprintf(&b, ": %s", indent(f.Came))
 	}
-	if f.TookMS > 0 {
+	if f.TookMS >= 50 {
 		fmt.Fprintf(&b, " (%.1f s)", float64(f.TookMS)/1000)
 	}
 	b.WriteString("\n")
