@@ -27,8 +27,10 @@ FAULTS ?= all
 
 # Set to anything: before-after keeps its storage and its runs.
 KEEP ?=
+# Set to anything: a sandbox of which something is red is kept, to look at it.
+KEEP_ON_FAILURE ?=
 
-export CONFIG TEMPLATES TARGET ENVD RUN BEFORE AFTER FORMAT KEEP
+export CONFIG TEMPLATES TARGET ENVD RUN BEFORE AFTER FORMAT KEEP KEEP_ON_FAILURE
 
 .PHONY: help
 help: ## Show this help.

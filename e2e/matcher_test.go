@@ -71,7 +71,11 @@ func sandbox(ctx SpecContext) judged {
 			progressf("%s: collecting %s", current.name, piece)
 		}
 		current.session.Collect(ctx, pieces...)
-		return r.Judge(current.session.Evidence())
+		outcome := r.Judge(current.session.Evidence())
+		if !outcome.Result.Green() && ctx.Err() == nil {
+			current.red = true
+		}
+		return outcome
 	}
 }
 

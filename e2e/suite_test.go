@@ -4,6 +4,7 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -38,6 +39,7 @@ var suite struct {
 var flags struct {
 	config.Flags
 	probe, run, runs string
+	keep             bool
 }
 
 func init() {
@@ -45,6 +47,7 @@ func init() {
 	flag.StringVar(&flags.probe, "e2e.probe", "", "`path` of the guest probe; default: built from this source")
 	flag.StringVar(&flags.run, "e2e.run", "", "`name` of the run; default: the time")
 	flag.StringVar(&flags.runs, "e2e.runs", "", "`directory` for runs; default: runs, beside ginkgo.yml")
+	flag.BoolVar(&flags.keep, "e2e.keep-on-failure", false, "keep a sandbox of which a requirement is red, for as long as intervals.keep, to look at it; in the lab the run waits for that")
 }
 
 // TestMain plays the lab when the suite re-executed itself for that.
@@ -176,8 +179,15 @@ var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
 		return
 	}
 	tellDeadWaivers()
-	leaks, err := suite.target.leftovers(ctx, suite.run.Manifest.Run)
-	stopped := stopLab(ctx)
+	kept := keptSandboxes()
+	if labProcess != nil {
+		awaitLooks(ctx, kept)
+		kept = nil // they end with the lab
+	}
+	// Whoever interrupts the waiting must not interrupt what comes after it.
+	after := context.WithoutCancel(ctx)
+	leaks, err := suite.target.leftovers(after, suite.run.Manifest.Run, kept)
+	stopped := stopLab(after)
 	if err != nil {
 		problemf("the run could not be searched for sandboxes left behind: %v", err)
 	}

@@ -322,7 +322,8 @@ func joinTarget(ctx context.Context, settings targetSettings) (*target, error) {
 		return nil, fmt.Errorf("waivers: %w", err)
 	}
 	t := &target{waivers: waivers, settings: settings, client: client, logs: collect.Sources(settings.Live, suite.config.Intervals), probe: probe}
-	if settings.Lab != nil {
+	// Sandboxes that may be kept must outlive their process; they end with the lab.
+	if settings.Lab != nil && !flags.keep {
 		if t.lifeline, err = lab.Lifeline(ctx, *settings.Lab, collect.MetadataProcess, processName()); err != nil {
 			return nil, err
 		}
@@ -353,6 +354,7 @@ func (t *target) collectOptions(template config.Template, number int) collect.Op
 			GinkgoWriter.Printf("%s: log: %s\n", evidence.NameOf(template.Name, number), suite.redactor.String(text))
 		},
 		Disk:        diskReader(suite.config.Builds()),
+		MayKeep:     flags.keep,
 		Experiments: suite.config.WantsExperiments(), Again: requirement.CPUAgain,
 		Alone: func(ctx context.Context) (func(), error) {
 			return suite.run.Lock(ctx, "memory", suite.config.Intervals.Poll)
@@ -369,14 +371,17 @@ func diskReader(b config.Builds) func(context.Context, string) (*evidence.Disk, 
 	return image.Storage{Dir: b.Storage, Caches: b.Caches, Templates: b.Templates}.Disk
 }
 
-// leftovers lists what of this run is still there.
-func (t *target) leftovers(ctx context.Context, run string) ([]string, error) {
+// leftovers lists what of this run is still there, but for what was kept.
+func (t *target) leftovers(ctx context.Context, run string, kept []string) ([]string, error) {
 	all, err := t.client.List(ctx, map[string]string{collect.MetadataRun: run})
 	if err != nil {
 		return nil, err
 	}
 	var left []string
 	for _, s := range all {
+		if slices.Contains(kept, s.SandboxID) {
+			continue
+		}
 		left = append(left, fmt.Sprintf("sandbox %s of template %s, made by %s, is still %s", s.SandboxID, s.TemplateID, s.Metadata[collect.MetadataProcess], s.State))
 	}
 	return left, nil

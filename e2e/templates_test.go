@@ -14,6 +14,8 @@ import (
 type running struct {
 	name    string
 	session *collect.Session
+	// red is true once a requirement was judged, and found not to hold.
+	red bool
 }
 
 // sandboxes are those of this process by name.
@@ -92,7 +94,7 @@ func openSandbox(ctx SpecContext, template config.Template, number int) {
 // before either is asserted.
 func closeSandbox(ctx SpecContext, name string) {
 	session := sandboxes[name].session
-	destroyed := session.Close(ctx)
+	destroyed := endOrKeep(ctx, sandboxes[name])
 	written := suite.run.WriteEvidence(session.Evidence(), suite.redactor)
 	if destroyed != nil {
 		problemf("the sandbox of %s may be left behind: %v", name, destroyed)

@@ -61,6 +61,9 @@ type Options struct {
 	Disk func(ctx context.Context, build string) (*evidence.Disk, error)
 	// Experiments says whether the pieces of evidence.Experiments are collected.
 	Experiments bool
+	// MayKeep says that the sandbox may be kept in the end (Keep), and so counts
+	// as a leftover only later.
+	MayKeep bool
 	// Again tells from the evidence so far whether the CPU experiment should be
 	// made once more; nil never.
 	Again func(*evidence.Sandbox) bool
@@ -129,9 +132,7 @@ func (s *Session) Open(ctx context.Context) {
 		TemplateID: s.options.Template.Name, Timeout: &seconds,
 		Metadata: map[string]string{
 			MetadataRun: s.options.Run, MetadataProcess: s.options.Process, MetadataVersion: s.options.Version, MetadataSession: s.id,
-			// Renewals end with the run; an hour past the first time to live is
-			// more than any of them adds.
-			MetadataExpires: strconv.FormatInt(time.Now().Add(ttl+time.Hour).Unix(), 10),
+			MetadataExpires: strconv.FormatInt(s.expires(ttl).Unix(), 10),
 		},
 	})
 	api.Answered = time.Now().UTC()
@@ -293,9 +294,45 @@ func (s *Session) Collect(ctx context.Context, pieces ...evidence.Piece) {
 	}
 }
 
-// Close ends the sandbox and lets go of everything, whatever happened before.
-// Its error means that the sandbox may be left behind.
-func (s *Session) Close(ctx context.Context) error {
+// expires is when the sandbox is surely of no use any more. Renewals end with
+// the run; an hour past the first time to live is more than any of them adds.
+func (s *Session) expires(ttl time.Duration) time.Time {
+	if s.options.MayKeep {
+		ttl += s.options.Intervals.Keep
+	}
+	return time.Now().Add(ttl + time.Hour)
+}
+
+// Kept is a sandbox that lives on after its session, for a person to look at.
+type Kept struct {
+	SandboxID, Template string
+	// Ends is when the server ends it.
+	Ends time.Time
+}
+
+// Keep lets go of everything but the sandbox, which lives on for the interval
+// keep and is ended by the server then. Where that fails, Close ends it.
+func (s *Session) Keep(ctx context.Context) (Kept, error) {
+	if s.sandbox == nil {
+		return Kept{}, errors.New("there is no sandbox to keep")
+	}
+	s.letGo()
+	ctx, cancel := context.WithTimeout(ctx, s.options.Intervals.Destroy)
+	defer cancel()
+	id := s.sandbox.SandboxID
+	if err := s.options.Client.SetTimeout(ctx, id, s.options.Intervals.Keep); err != nil {
+		return Kept{}, err
+	}
+	// The server cuts what exceeds the team's maximum, so it is asked.
+	detail, err := s.options.Client.Get(ctx, id)
+	if err != nil {
+		return Kept{}, err
+	}
+	return Kept{SandboxID: id, Template: s.options.Template.Name, Ends: detail.EndAt}, nil
+}
+
+// letGo ends everything that runs beside the sandbox.
+func (s *Session) letGo() {
 	if s.window != nil {
 		s.window.Close()
 	}
@@ -305,6 +342,12 @@ func (s *Session) Close(ctx context.Context) error {
 	if s.envd != nil {
 		s.envd.Close()
 	}
+}
+
+// Close ends the sandbox and lets go of everything, whatever happened before.
+// Its error means that the sandbox may be left behind.
+func (s *Session) Close(ctx context.Context) error {
+	s.letGo()
 	ctx, cancel := context.WithTimeout(ctx, s.options.Intervals.Destroy)
 	defer cancel()
 	if s.cutOff {

@@ -80,6 +80,8 @@ type Record struct {
 	Problem string `json:"problem,omitempty"`
 	// Note is something worth a line in the report that changes nothing.
 	Note string `json:"note,omitempty"`
+	// Kept is the ID of a sandbox that was kept on purpose; its Note tells more.
+	Kept string `json:"kept,omitempty"`
 }
 
 // Run is one open run directory.
@@ -250,6 +252,8 @@ type Merged struct {
 	// Problems of the run, and Notes.
 	Problems []string `json:"problems,omitempty"`
 	Notes    []string `json:"notes,omitempty"`
+	// Kept are the IDs of sandboxes that were kept on purpose.
+	Kept []string `json:"kept,omitempty"`
 }
 
 // Merge reads the records of all processes. A torn last line, as a full disk
@@ -301,6 +305,9 @@ func (m *Merged) read(name string) error {
 		if err := json.Unmarshal(lines.Bytes(), &record); err != nil {
 			m.Problems = append(m.Problems, fmt.Sprintf("%s:%d is no whole record: %v", filepath.Base(name), n, err))
 			continue
+		}
+		if record.Kept != "" {
+			m.Kept = append(m.Kept, record.Kept)
 		}
 		switch {
 		case record.Outcome != nil:
