@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"sandproof/internal/collect"
@@ -57,6 +59,7 @@ func awaitLooks(ctx context.Context, kept []string) {
 		return
 	}
 	lab := suite.target.settings.Lab
+	defer endKept(context.WithoutCancel(ctx), kept)
 	text := fmt.Sprintf("export E2B_API_URL=%s E2B_SANDBOX_URL=%s E2B_API_KEY=%s\n", lab.APIURL, lab.SandboxURL, lab.APIKey)
 	if err := os.WriteFile(keptEnv(), []byte(text), 0o600); err != nil {
 		problemf("the way to the kept sandboxes could not be written: %v", err)
@@ -72,7 +75,8 @@ func awaitLooks(ctx context.Context, kept []string) {
 	for {
 		select {
 		case <-ctx.Done():
-			endKept(context.WithoutCancel(ctx), kept)
+			return
+		case <-interruptions:
 			return
 		case <-tick.C:
 		}
@@ -90,6 +94,13 @@ func awaitLooks(ctx context.Context, kept []string) {
 
 // keptPoll is the pause between two looks whether kept sandboxes are there.
 const keptPoll = time.Second
+
+// interruptions tell that the run was interrupted, before or while it waits:
+// then nobody waits any more. Ginkgo hears them, too.
+var interruptions = make(chan os.Signal, 1)
+
+// listenForInterruptions must be called before the first spec.
+func listenForInterruptions() { signal.Notify(interruptions, os.Interrupt, syscall.SIGTERM) }
 
 // endKept ends the kept sandboxes when nobody waits for them any more.
 func endKept(ctx context.Context, kept []string) {

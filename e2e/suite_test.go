@@ -81,6 +81,9 @@ func TestE2E(t *testing.T) {
 		defeatTestCache(t, suite.run)
 		fmt.Fprintf(os.Stderr, "sandproof %s: target %s, configuration %s, run %s\n", version, cfg.Target, orDefaults(cfg.File), suite.run.Dir)
 	}
+	if flags.keep {
+		listenForInterruptions()
+	}
 	endWithParent()
 	RunSpecs(t, "sandproof", suiteConfig, reporterConfig)
 }
