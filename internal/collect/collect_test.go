@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,8 +45,12 @@ type world struct {
 	metadata map[string]string
 	deleted  bool
 	renewals int
-	uploads  int
-	started  [][]string
+	// ttl is the last time to live that was asked for, in seconds;
+	// timeoutStatus answers that, 0 is success.
+	ttl           int
+	timeoutStatus int
+	uploads       int
+	started       [][]string
 }
 
 func (w *world) Start(_ context.Context, r *connect.Request[processpb.StartRequest], stream *connect.ServerStream[processpb.StartResponse]) error {
@@ -131,7 +136,10 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		_, _ = rw.Write([]byte(w.logs))
 	case "POST /sandboxes/i1/timeout":
 		w.renewals++
-		rw.WriteHeader(http.StatusNoContent)
+		var asked struct{ Timeout int }
+		_ = json.NewDecoder(r.Body).Decode(&asked)
+		w.ttl = asked.Timeout
+		rw.WriteHeader(cmp.Or(w.timeoutStatus, http.StatusNoContent))
 	case "GET /health":
 		rw.WriteHeader(w.healthStatus)
 	case "GET /metrics":

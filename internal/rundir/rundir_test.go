@@ -228,3 +228,13 @@ func TestLock(t *testing.T) {
 	}
 	again()
 }
+
+func TestKeptSandboxesAreRecorded(t *testing.T) {
+	run := newRun(t, "base")
+	record(t, run, 1, Record{Sandbox: "base", Outcome: outcome("value.user.cpu-weight", requirement.Fail)}, Record{Kept: "i1", Note: "kept: sandbox i1"})
+	record(t, run, 2, Record{Kept: "i2", Note: "kept: sandbox i2"})
+	merged := merge(t, run)
+	if strings.Join(merged.Kept, " ") != "i1 i2" || len(merged.Notes) != 2 || len(merged.Problems) != 0 {
+		t.Errorf("got %+v", merged)
+	}
+}
