@@ -10,6 +10,8 @@ TEMPLATES ?=
 TARGET ?=
 # In the lab: an envd version for the stand-in ("stand-in 0.4.3"), or a path.
 ENVD ?=
+# Judge only one part of the templates, such as 2/3 (docs/ci.md).
+SHARD ?=
 # The run's name, which is its directory below runs/; default: the time.
 RUN ?=
 # What e2e-diff compares: run directories; default: the newest runs/before-* and
@@ -30,14 +32,14 @@ KEEP ?=
 # Set to anything: a sandbox of which something is red is kept, to look at it.
 KEEP_ON_FAILURE ?=
 
-export CONFIG TEMPLATES TARGET ENVD RUN BEFORE AFTER FORMAT KEEP KEEP_ON_FAILURE
+export CONFIG TEMPLATES TARGET ENVD SHARD RUN BEFORE AFTER FORMAT KEEP KEEP_ON_FAILURE
 
 .PHONY: help
 help: ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: e2e
-e2e: ## Judge the templates: run the suites, show the verdicts, exit with the gate's code (CONFIG=, TEMPLATES=, TARGET=, ENVD=, RUN=).
+e2e: ## Judge the templates: run the suites, show the verdicts, exit with the gate's code (CONFIG=, TEMPLATES=, TARGET=, ENVD=, SHARD=, RUN=).
 	@scripts/e2e.sh $(GINKGO_FLAGS)
 
 .PHONY: e2e-before

@@ -107,8 +107,23 @@ func createRun(cfg config.Config) (*rundir.Run, error) {
 	if m.Run == "" {
 		m.Run = fmt.Sprintf("%s-%d", m.Started.Format("20060102T150405Z"), os.Getpid())
 	}
+	if m.ConfigHash, err = cfg.Hash(); err != nil {
+		return nil, err
+	}
+	if cfg.Shard != "" {
+		number, of, err := cfg.Shard.Parts()
+		if err != nil {
+			return nil, err
+		}
+		m.Shard = &rundir.Shard{Number: number, Of: of}
+	}
 	for _, t := range cfg.Templates {
 		m.Templates = append(m.Templates, t.Name)
+	}
+	for _, t := range cfg.Whole {
+		if m.Shard != nil {
+			m.Shard.Expected = append(m.Shard.Expected, t.Name)
+		}
 		if n := cfg.Sandboxes(t); n > 1 {
 			if m.Repeat == nil {
 				m.Repeat = map[string]int{}

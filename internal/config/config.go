@@ -56,6 +56,11 @@ type Config struct {
 	// Templates are the templates to judge, in the order in which they are
 	// judged: by priority, then as written.
 	Templates []Template `yaml:"templates,omitempty"`
+	// Shard makes Templates one part of Whole.
+	Shard Shard `yaml:"shard,omitempty"`
+	// Whole are the templates of all shards, in the order in which they were
+	// dealt out.
+	Whole []Template `yaml:"-"`
 	// Inventory are all templates of the file, whichever are judged and wherever.
 	Inventory []Template `yaml:"-"`
 	// Waivers excuse lines of the orchestrator's log.

@@ -67,6 +67,7 @@ var changes = map[string]struct{ without, with string }{
 	"profile":                        {baseline, strings.Replace(baseline, "profile: core", "profile: gate", 1)},
 	"experiments":                    {baseline, "experiments: off\n" + baseline},
 	"repeat":                         {baseline, "repeat: 3\n" + baseline},
+	"shard":                          {baseline, "shard: 1/2\n" + baseline},
 	"templates.*.repeat":             {baseline, inTemplate("repeat: 3")},
 	"templates.*.name":               {baseline, strings.Replace(baseline, "name: two", "name: three", 1)},
 	"templates.*.build-id":           {baseline, inTemplate("build-id: 9ac9c8b9-9b8b-476c-9238-8266af308c32")},
@@ -183,6 +184,7 @@ func TestEveryFlagChangesTheConfiguration(t *testing.T) {
 	values := map[string]string{
 		"e2e.config": "other.yml", "e2e.target": "live", "e2e.profile": "extended",
 		"e2e.templates": "base-unpatched", "e2e.envd": "stand-in 0.4.3",
+		"e2e.shard": "1/1",
 	}
 	plain, err := Load(Sources{Dir: dir})
 	if err != nil {

@@ -23,6 +23,7 @@ type Flags struct {
 	Profile   string
 	Templates string
 	Envd      string
+	Shard     string
 }
 
 // Register declares the flags, each with the prefix that keeps it apart from
@@ -33,6 +34,7 @@ func (f *Flags) Register(set *flag.FlagSet) {
 	set.StringVar(&f.Profile, "e2e.profile", "", "what decides a verdict: auto, core, gate or extended")
 	set.StringVar(&f.Templates, "e2e.templates", "", "`names` of the templates to judge, comma-separated")
 	set.StringVar(&f.Envd, "e2e.envd", "", "in the lab: \"stand-in VERSION\", or the `path` of an envd binary, for every template")
+	set.StringVar(&f.Shard, "e2e.shard", "", "judge only this `part` of the templates, such as 2/3; sandproof merge makes one run of all")
 }
 
 // Sources are where a configuration comes from besides its file.
@@ -42,6 +44,8 @@ type Sources struct {
 	Environ []string
 	// Dir is where the search for the file begins.
 	Dir string
+	// Unnamed lets nobody have named a template: the API is asked for them.
+	Unnamed bool
 }
 
 // Load resolves the effective configuration: flags over environment over file
@@ -79,6 +83,9 @@ func Resolve(s Sources) (Config, Origins, error) {
 	from.noteFlags(s.Flags)
 	environment := env.ToMap(s.Environ)
 	from.noteEnvironment(environment, c.Target)
+	if shard := cmp.Or(s.Flags.Shard, environment[ShardVariable]); shard != "" {
+		c.Shard = Shard(shard)
+	}
 	if err := c.readEnvironment(environment); err != nil {
 		return Config{}, nil, err
 	}
@@ -88,8 +95,12 @@ func Resolve(s Sources) (Config, Origins, error) {
 	c.resolveProfile()
 	c.resolvePaths()
 	c.checkTemplates(&p, c.Templates)
-	c.selectTemplates(&p, s.Flags.Templates)
+	c.selectTemplates(s.Flags.Templates)
 	c.checkTemplates(&p, c.Templates)
+	if len(c.Templates) == 0 && !s.Unnamed && (c.Target == TargetLab || c.Target == TargetLive) {
+		p.addf("no template is named: list them in ginkgo.yml, or say -e2e.templates=NAME (make e2e TEMPLATES=NAME)")
+	}
+	c.cutTemplates(&p)
 	c.overrideEnvd(&p, s.Flags.Envd, dir)
 	c.check(&p)
 	from.derive(asked, c, s.Flags)
@@ -237,7 +248,7 @@ func (c *Config) overrideEnvd(p *problems, envd, dir string) {
 // selectTemplates settles which templates are judged, in which order. On a
 // live target a name that the inventory lacks is asked of the API; in the lab
 // each needs a recipe.
-func (c *Config) selectTemplates(p *problems, flag string) {
+func (c *Config) selectTemplates(flag string) {
 	inventory := c.Templates
 	c.Inventory, c.Templates = slices.Clone(inventory), nil
 	slices.SortStableFunc(c.Inventory, func(a, b Template) int { return cmp.Compare(rank(a), rank(b)) })
@@ -260,9 +271,6 @@ func (c *Config) selectTemplates(p *problems, flag string) {
 			continue
 		}
 		c.Templates = append(c.Templates, Template{Name: name})
-	}
-	if len(c.Templates) == 0 && (c.Target == TargetLab || c.Target == TargetLive) {
-		p.addf("no template is named: list them in ginkgo.yml, or say -e2e.templates=NAME (make e2e TEMPLATES=NAME)")
 	}
 	slices.SortStableFunc(c.Templates, func(a, b Template) int { return cmp.Compare(rank(a), rank(b)) })
 }
@@ -536,7 +544,7 @@ func recipeNames(recipes map[string]Recipe) []string {
 // Effective is the configuration as it was resolved, for the run directory.
 // Credentials are no part of it.
 func (c *Config) Effective() ([]byte, error) {
-	data, err := yaml.Marshal(c)
+	data, err := yaml.Marshal(c.whole())
 	if err != nil {
 		return nil, fmt.Errorf("write the effective configuration: %w", err)
 	}

@@ -83,6 +83,7 @@ func (s *sources) of(key string) Origin {
 func (s *sources) noteFlags(f Flags) {
 	for key, flag := range map[string]struct{ name, value string }{
 		"target": {"-e2e.target", f.Target}, "profile": {"-e2e.profile", f.Profile}, "templates": {"-e2e.templates", f.Templates},
+		"shard": {"-e2e.shard", f.Shard},
 	} {
 		if flag.value != "" {
 			s.note(key, LayerFlag, flag.name)
@@ -90,8 +91,12 @@ func (s *sources) noteFlags(f Flags) {
 	}
 }
 
-// noteEnvironment notes what the E2B variables say, where they count.
+// noteEnvironment notes what the environment says: the shard, and the E2B
+// variables where they count.
 func (s *sources) noteEnvironment(environment map[string]string, target TargetKind) {
+	if _, flag := s.over["shard"]; !flag && environment[ShardVariable] != "" {
+		s.note("shard", LayerEnvironment, ShardVariable)
+	}
 	if target == TargetLab {
 		return
 	}

@@ -39,13 +39,20 @@ type Manifest struct {
 	Profile   string    `json:"profile"`
 	Templates []string  `json:"templates"`
 	// Repeat is how many sandboxes are expected of a template, where that is
-	// more than one.
+	// more than one; templates of other shards too.
 	Repeat map[string]int `json:"repeat,omitempty"`
 	// Requirements is the catalogue of this harness; each is expected once
 	// for each template.
 	Requirements []requirement.ID `json:"requirements"`
 	// Command is the harness's command line, for reproduction.
 	Command []string `json:"command"`
+	// ConfigHash names the effective configuration, the same for all shards of
+	// one run.
+	ConfigHash string `json:"configHash,omitempty"`
+	// Shard is set where Templates are only a part of what is expected.
+	Shard *Shard `json:"shard,omitempty"`
+	// Shards are what this run was made of, where it was merged.
+	Shards []Part `json:"shards,omitempty"`
 }
 
 // Sandboxes names the sandboxes that are expected of a template.

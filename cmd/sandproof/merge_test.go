@@ -1,0 +1,85 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sandproof/internal/config"
+	"sandproof/internal/redact"
+	"sandproof/internal/requirement"
+	"sandproof/internal/rundir"
+	"sandproof/internal/verdict"
+)
+
+// recordedShard is one of two shards of the templates one and two, in which
+// every requirement has passed.
+func recordedShard(t *testing.T, number int) string {
+	t.Helper()
+	expected := []string{"one", "two"}
+	run, err := rundir.Create(t.TempDir(), rundir.Manifest{
+		Run: "shard", Target: "lab", Profile: "core", Templates: config.Cut(expected, number, 2),
+		Shard: &rundir.Shard{Number: number, Of: 2, Expected: expected},
+	}, []byte("target: lab\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder, err := run.Recorder(1, redact.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range requirement.All() {
+		o := requirement.Outcome{Requirement: r.ID, Result: requirement.Pass, Reason: "as promised"}
+		if err := recorder.Record(rundir.Record{Sandbox: run.Manifest.Templates[0], Outcome: &o}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := recorder.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return run.Dir
+}
+
+// command runs sandproof, and returns what it says and its exit code.
+func command(t *testing.T, args ...string) (string, int) {
+	t.Helper()
+	cmd := root()
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetErr(&out)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(t.Context())
+	if err == nil {
+		return out.String(), verdict.ExitIsolated
+	}
+	if code, ok := errors.AsType[exitError](err); ok {
+		return out.String(), int(code)
+	}
+	return out.String() + err.Error(), verdict.ExitInfra
+}
+
+// The gate of a merged run is that of all its shards; one that is missing
+// leaves its templates unproven.
+func TestGateOfAMergedRun(t *testing.T) {
+	one, two := recordedShard(t, 1), recordedShard(t, 2)
+	whole, part := filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "part")
+	for _, test := range []struct {
+		args []string
+		exit int
+		says string
+	}{
+		{[]string{"merge", "--into", whole, one, two}, verdict.ExitIsolated, "shard 2/2: two: run shard"},
+		{[]string{"gate", whole}, verdict.ExitIsolated, "two"},
+		{[]string{"merge", "--into", part, two}, verdict.ExitUnproven, "shard 1/2: one: MISSING, so unproven"},
+		{[]string{"gate", part}, verdict.ExitUnproven, "shard 1/2 is not there: nothing is known of one"},
+		{[]string{"merge", "--into", whole, one}, verdict.ExitInfra, "exists already"},
+		{[]string{"merge", one, two}, verdict.ExitInfra, "--into DIR"},
+		{[]string{"merge", "--into", filepath.Join(t.TempDir(), "x")}, verdict.ExitInfra, "not one shard left any"},
+	} {
+		if says, exit := command(t, test.args...); exit != test.exit || !strings.Contains(says, test.says) {
+			t.Errorf("%q: exit %d, want %d and %q, got:\n%s", test.args, exit, test.exit, test.says, says)
+		}
+	}
+}

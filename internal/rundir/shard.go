@@ -1,0 +1,86 @@
+package rundir
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"sandproof/internal/config"
+)
+
+// Shard says which part of a run's templates one job judges.
+type Shard struct {
+	Number int `json:"number"` // from 1
+	Of     int `json:"of"`
+	// Expected are the templates of all shards, in the order in which they
+	// were dealt out.
+	Expected []string `json:"expected"`
+}
+
+func (s *Shard) String() string { return fmt.Sprintf("%d/%d", s.Number, s.Of) }
+
+// Part is one shard of a merged run.
+type Part struct {
+	Shard     string    `json:"shard"`
+	Run       string    `json:"run,omitempty"`
+	Started   time.Time `json:"started,omitzero"`
+	Command   []string  `json:"command,omitempty"`
+	Templates []string  `json:"templates"`
+	// Missing is true where no run of this shard was given: its templates are
+	// expected all the same.
+	Missing bool `json:"missing,omitempty"`
+}
+
+// belongs tells why two shards are not of one run; nil where they are.
+func (r *Run) belongs(other *Run) error {
+	a, b := r.Manifest, other.Manifest
+	for _, same := range []struct{ what, a, b string }{
+		{"target", a.Target, b.Target},
+		{"profile", a.Profile, b.Profile},
+		{"harness", a.Harness, b.Harness},
+		{"number of shards", strconv.Itoa(a.Shard.Of), strconv.Itoa(b.Shard.Of)},
+		{"list of templates", fmt.Sprint(a.Shard.Expected), fmt.Sprint(b.Shard.Expected)},
+		{"number of sandboxes (repeat)", fmt.Sprint(a.Repeat), fmt.Sprint(b.Repeat)},
+		{"catalogue of requirements", fmt.Sprint(a.Requirements), fmt.Sprint(b.Requirements)},
+		{"configuration", a.ConfigHash, b.ConfigHash},
+	} {
+		if same.a != same.b {
+			return fmt.Errorf("%s and %s do not belong together: the %s of the one is %s, of the other %s", r.Dir, other.Dir, same.what, same.a, same.b)
+		}
+	}
+	if a.Shard.Number == b.Shard.Number {
+		return fmt.Errorf("%s and %s are both shard %s: give each shard once; of one that was run again, only the last", r.Dir, other.Dir, a.Shard)
+	}
+	return nil
+}
+
+// isShard tells why a run is no shard; nil where it is one.
+func (r *Run) isShard() error {
+	s := r.Manifest.Shard
+	if s == nil {
+		return fmt.Errorf("%s is no shard: it was run without -e2e.shard (make e2e SHARD=N/OF), so nothing is to be merged with it", r.Dir)
+	}
+	if _, _, err := config.Shard(s.String()).Parts(); err != nil || !slices.Equal(config.Cut(s.Expected, s.Number, s.Of), r.Manifest.Templates) {
+		return fmt.Errorf("%s: its templates %q are not shard %s of its list %q: the manifest was edited, or is of another sandproof", r.Dir, r.Manifest.Templates, s, s.Expected)
+	}
+	return nil
+}
+
+// parts are all shards of a run of which some are there; a shard on which no
+// template falls is none.
+func parts(shards []*Run) []Part {
+	s := shards[0].Manifest.Shard
+	var all []Part
+	for n := range s.Of {
+		part := Part{Shard: (&Shard{Number: n + 1, Of: s.Of}).String(), Templates: config.Cut(s.Expected, n+1, s.Of), Missing: true}
+		if i := slices.IndexFunc(shards, func(r *Run) bool { return r.Manifest.Shard.Number == n+1 }); i >= 0 {
+			m := shards[i].Manifest
+			part.Run, part.Started, part.Command, part.Missing = m.Run, m.Started, m.Command, false
+		}
+		if len(part.Templates) > 0 {
+			all = append(all, part)
+		}
+	}
+	return all
+}
