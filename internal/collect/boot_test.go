@@ -68,15 +68,15 @@ func TestCreateFailedByTheTemplate(t *testing.T) {
 	}
 }
 
-// Which build a sandbox is of is asked for where ginkgo.yml expects one; an API
-// that does not tell leaves it open.
+// Which build a sandbox is of is asked for, whether ginkgo.yml expects one or
+// not; an API that does not tell leaves it open.
 func TestBuildIsAskedFor(t *testing.T) {
 	for _, test := range []struct{ name, wanted, templates, want string }{
 		{"expected and told", "b1", `[{"templateID":"other","buildID":"b0"},{"templateID":"t1","buildID":"b1"}]`, "b1"},
 		{"expected, and another", "b1", `[{"templateID":"t1","buildID":"b2"}]`, "b2"},
 		{"another team's", "b1", `[]`, ""},
 		{"no list of templates", "b1", `{`, ""},
-		{"not expected", "", `[{"templateID":"t1","buildID":"b1"}]`, ""},
+		{"not expected", "", `[{"templateID":"t1","buildID":"b1"}]`, "b1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

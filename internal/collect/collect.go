@@ -184,9 +184,8 @@ func (s *Session) look(ctx context.Context) {
 	api := s.evidence.API
 	api.StartedAt, api.EndAt, api.CPUCount, api.MemoryMB = &detail.StartedAt, &detail.EndAt, detail.CPUCount, detail.MemoryMB
 	api.NodeID = s.node(ctx)
-	if api.BuildWanted == "" && s.options.Disk == nil {
-		return
-	}
+	// The build is known to be the one listed now, which a rebuild may have
+	// made after the sandbox; whoever relies on it compares the times.
 	templates, err := s.options.Client.ListTemplates(ctx)
 	if err != nil {
 		return
