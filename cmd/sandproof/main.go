@@ -46,6 +46,6 @@ func root() *cobra.Command {
 			"these commands judge what they recorded.",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	cmd.AddCommand(gate(), judge(), diff(), report(), effectiveConfig(), labCommand(), verifyImage(), imageCommand(), logs(), doctorCommand(), shellCommand(), merge())
+	cmd.AddCommand(gate(), judge(), diff(), report(), effectiveConfig(), labCommand(), verifyImage(), imageCommand(), logs(), doctorCommand(), shellCommand(), merge(), templates(), green())
 	return cmd
 }

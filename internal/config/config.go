@@ -3,7 +3,10 @@
 // validated before anything runs and is written into the run directory.
 package config
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // TargetKind says where sandboxes come from.
 type TargetKind string
@@ -271,4 +274,11 @@ func (c *Config) WantsExperiments() bool {
 		return c.Profile != ProfileCore
 	}
 	return c.Experiments == SwitchOn
+}
+
+// Covers tells whether whatever decides by the other profile decides by this
+// one too.
+func (p Profile) Covers(other Profile) bool {
+	byStrictness := []Profile{ProfileCore, ProfileGate, ProfileExtended}
+	return slices.Index(byStrictness, p) >= slices.Index(byStrictness, other)
 }

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sandproof/internal/evidence"
+	"sandproof/internal/redact"
+	"sandproof/internal/requirement"
+	"sandproof/internal/rundir"
+	"sandproof/internal/sandboxapi"
+	"sandproof/internal/verdict"
+)
+
+// The templates of the double, after the recorded answers of E2B's server
+// (internal/sandboxapi/testdata/recordings, 196-templates-v1 and
+// 202-template-get).
+const (
+	firstBuild  = "11111111-2222-4333-8444-555555555555"
+	secondBuild = "73a278ac-d549-4a29-a3cd-c24638bc489f"
+	noBuild     = "00000000-0000-0000-0000-000000000000"
+)
+
+var made = time.Date(2026, 11, 23, 13, 10, 36, 0, time.UTC)
+
+// deployment answers as an E2B API does for templates.
+type deployment struct {
+	templates []sandboxapi.Template
+	made      map[string]time.Time // of each template's build; the default is made
+	status    int                  // of every answer, where it is not 0
+	body      string
+}
+
+func (d *deployment) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var answer any
+	switch id, one := strings.CutPrefix(r.URL.Path, "/templates/"); {
+	case d.status != 0:
+		w.WriteHeader(d.status)
+		_, _ = w.Write([]byte(d.body))
+		return
+	case r.Header.Get("X-API-Key") != "e2b_0123456789abcdef":
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	case one:
+		for _, t := range d.templates {
+			if t.TemplateID == id {
+				at, other := d.made[id]
+				if !other {
+					at = made
+				}
+				answer = sandboxapi.TemplateWithBuilds{TemplateID: id, Builds: []sandboxapi.Build{{BuildID: t.BuildID, Status: "ready", CreatedAt: at}}}
+			}
+		}
+	default:
+		answer = d.templates
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	text, err := json.Marshal(answer)
+	if err != nil {
+		text = []byte(err.Error())
+	}
+	_, _ = w.Write(text)
+}
+
+func offer(id, build string, aliases ...string) sandboxapi.Template {
+	return sandboxapi.Template{TemplateID: id, BuildID: build, Aliases: aliases, Names: aliases, CreatedAt: made, UpdatedAt: made, BuildStatus: "ready"}
+}
+
+// serve starts the deployment and points the environment at it; the working
+// directory has the given configuration.
+func serve(t *testing.T, d *deployment, file string) {
+	t.Helper()
+	server := httptest.NewServer(d)
+	t.Cleanup(server.Close)
+	dir := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module x\n", "ginkgo.yml": file} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(dir)
+	for name, value := range map[string]string{"E2B_API_URL": server.URL, "E2B_API_KEY": "e2b_0123456789abcdef", "E2B_DOMAIN": "", "E2B_SANDBOX_URL": "", "SANDPROOF_SHARD": ""} {
+		t.Setenv(name, value)
+	}
+}
+
+// judged says how a template was judged.
+type judged struct {
+	name, id, build string
+	result          requirement.Result
+	at              time.Time
+}
+
+// gatedRun is a run directory that the gate has seen.
+func gatedRun(t *testing.T, target, profile string, all ...judged) string {
+	t.Helper()
+	m := rundir.Manifest{Run: "night", Target: target, Profile: profile, Started: made}
+	for _, j := range all {
+		m.Templates = append(m.Templates, j.name)
+	}
+	run, err := rundir.Create(t.TempDir(), m, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder, err := run.Recorder(1, redact.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, j := range all {
+		for _, r := range requirement.All() {
+			o := requirement.Outcome{Requirement: r.ID, Result: requirement.Pass, Reason: "as promised"}
+			if r.ID == requirement.EnableCPU {
+				o.Result = j.result
+			}
+			if err := recorder.Record(rundir.Record{Sandbox: j.name, Outcome: &o}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := &evidence.Sandbox{Version: evidence.Version, Template: j.name, Target: target, API: &evidence.API{TemplateID: j.id, BuildID: j.build, Requested: j.at, StartedAt: &j.at}}
+		if err := run.WriteEvidence(s, redact.New()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := recorder.Close(); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "gate", run.Dir)
+	return run.Dir
+}
+
+func TestTemplates(t *testing.T) {
+	later := made.Add(time.Hour)
+	base := offer("id-base", firstBuild, "base")
+	desktop := offer("id-desktop", firstBuild, "desktop")
+	green := judged{"base", "id-base", firstBuild, requirement.Pass, later}
+	for _, test := range []struct {
+		name    string
+		offered []sandboxapi.Template
+		made    map[string]time.Time
+		file    string
+		since   []string
+		want    string // the names
+		says    string // in the text
+	}{
+		{"without a state all are new", []sandboxapi.Template{base, desktop}, nil, "", nil, "base,desktop", "to judge: base (build " + firstBuild + "): new"},
+		{"one is new", []sandboxapi.Template{base, desktop}, nil, "", []string{gatedRun(t, "live", "core", green)}, "desktop", "left out: base (build " + firstBuild + "): this build was green in run night"},
+		{"one was rebuilt", []sandboxapi.Template{offer("id-base", secondBuild, "base")}, nil, "", []string{gatedRun(t, "live", "core", green)}, "base", "rebuilt: build " + firstBuild + " was green in run night"},
+		{"one was rebuilt under its ID", []sandboxapi.Template{base}, map[string]time.Time{"id-base": later.Add(time.Second)}, "", []string{gatedRun(t, "live", "core", green)}, "base", "rebuilt: its build is of 2026-11-23T14:10:37Z, and was green in run night of 2026-11-23T14:10:36Z"},
+		{"one was red", []sandboxapi.Template{base}, nil, "", []string{gatedRun(t, "live", "core", judged{"base", "id-base", firstBuild, requirement.Fail, later})}, "base", "new: it was not judged isolated before"},
+		{"one was unproven", []sandboxapi.Template{base}, nil, "", []string{gatedRun(t, "live", "core", judged{"base", "id-base", firstBuild, requirement.Unproven, later})}, "base", "new"},
+		{"the build was not known", []sandboxapi.Template{base}, nil, "", []string{gatedRun(t, "live", "core", judged{"base", "id-base", "", requirement.Pass, later})}, "base", "new"},
+		{"the profile asked for less", []sandboxapi.Template{base}, nil, "profile: gate\n", []string{gatedRun(t, "live", "core", green)}, "base", "by profile core only"},
+		{"the profile asked for more", []sandboxapi.Template{base}, nil, "", []string{gatedRun(t, "live", "gate", green)}, nothingToJudge, "nothing to judge: none of the 1 templates is new or was rebuilt"},
+		{"none", []sandboxapi.Template{base}, nil, "", []string{gatedRun(t, "live", "core", green)}, nothingToJudge, "nothing to judge"},
+		{"one has no build yet", []sandboxapi.Template{base, offer("id-new", noBuild, "new")}, nil, "", nil, "base", "left out: new (build " + noBuild + "): it has no finished build"},
+		{"the inventory's order and names", []sandboxapi.Template{base, desktop}, nil, "templates: [{name: id-desktop}, {name: base}]\n", nil, "id-desktop,base", ""},
+		{"one of another team", []sandboxapi.Template{base}, nil, "templates: [{name: public}]\n", []string{gatedRun(t, "live", "core", green)}, "public", "a rebuild could not be seen"},
+		{"a tag", []sandboxapi.Template{base}, nil, "templates: [{name: \"base:v2\"}, {name: base}]\n", []string{gatedRun(t, "live", "core", judged{"base:v2", "id-base", firstBuild, requirement.Pass, later})}, "base:v2,base", ""},
+		{"a hostile alias", []sandboxapi.Template{offer("id-x", firstBuild, "a,b", "$(reboot)\n")}, nil, "", nil, "id-x", ""},
+		{"two states", []sandboxapi.Template{base, desktop}, nil, "", []string{gatedRun(t, "live", "core", green), gatedRun(t, "live", "core", judged{"desktop", "id-desktop", firstBuild, requirement.Pass, later})}, nothingToJudge, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			serve(t, &deployment{templates: test.offered, made: test.made}, test.file)
+			args := []string{"templates"}
+			for _, s := range test.since {
+				args = append(args, "--changed-since", s)
+			}
+			if names, exit := command(t, append(args, "--format=names")...); names != test.want+"\n" || exit != 0 {
+				t.Errorf("names %q, want %q; exit %d", names, test.want, exit)
+			}
+			if text, exit := command(t, args...); !strings.Contains(text, test.says) || exit != 0 {
+				t.Errorf("exit %d, want %q in:\n%s", exit, test.says, text)
+			}
+		})
+	}
+}
+
+func TestTemplatesFormats(t *testing.T) {
+	serve(t, &deployment{templates: []sandboxapi.Template{offer("id-a", firstBuild, "a"), offer("id-b", firstBuild, "b")}}, "")
+	const matrix = `{"include":[{"shard":"1/2","number":1,"templates":"a,b"},{"shard":"2/2","number":2,"templates":"a,b"}]}` + "\n"
+	if text, exit := command(t, "templates", "--format=github-matrix", "--shards=5"); text != matrix || exit != 0 {
+		t.Errorf("exit %d, got %s", exit, text)
+	}
+	text, exit := command(t, "templates", "--format=json")
+	var d discovery
+	if err := json.Unmarshal([]byte(text), &d); err != nil || exit != 0 || len(d.Judge) != 2 || d.Judge[0].BuildID != firstBuild {
+		t.Errorf("exit %d, %v: %s", exit, err, text)
+	}
+	for _, args := range [][]string{{"--format=yaml"}, {"--shards=0"}, {"--", "-e2e.target=lab"}, {"--changed-since=nowhere"}} {
+		if text, exit := command(t, append([]string{"templates"}, args...)...); exit != verdict.ExitInfra {
+			t.Errorf("%q: exit %d: %s", args, exit, text)
+		}
+	}
+}
+
+// Trouble of the API is never an empty list, and no list is never "nothing to
+// judge".
+func TestTemplatesInTrouble(t *testing.T) {
+	for name, d := range map[string]*deployment{
+		"no template at all": {templates: []sandboxapi.Template{}},
+		"refused":            {status: http.StatusUnauthorized, body: `{"code":401,"message":"no"}`},
+		"a proxy's page":     {status: http.StatusOK, body: "<html>"},
+		"null":               {status: http.StatusOK, body: "null"},
+		"an object":          {status: http.StatusOK, body: "{}"},
+		"nameless":           {status: http.StatusOK, body: `[{}]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			serve(t, d, "")
+			for _, format := range []string{"text", "names", "json", "github-matrix"} {
+				if text, exit := command(t, "templates", "--format="+format); exit != verdict.ExitInfra || strings.Contains(text, nothingToJudge) {
+					t.Errorf("%s: exit %d: %s", format, exit, text)
+				}
+			}
+		})
+	}
+}
+
+// A run of the lab says nothing of a deployment.
+func TestTemplatesOfTheLabDoNotCount(t *testing.T) {
+	serve(t, &deployment{templates: []sandboxapi.Template{offer("id-base", firstBuild, "base")}}, "")
+	ofLab := gatedRun(t, "lab", "gate", judged{"base", "id-base", firstBuild, requirement.Pass, made})
+	if text, exit := command(t, "templates", "--changed-since", ofLab); exit != verdict.ExitInfra || !strings.Contains(text, "of target lab") {
+		t.Errorf("exit %d: %s", exit, text)
+	}
+	state := filepath.Join(t.TempDir(), "green.json")
+	if text, exit := command(t, "green", "--state", state, ofLab); exit != 0 {
+		t.Fatalf("exit %d: %s", exit, text)
+	}
+	if text, exit := command(t, "templates", "--changed-since", state); exit != verdict.ExitInfra || !strings.Contains(text, "of target lab") {
+		t.Errorf("exit %d: %s", exit, text)
+	}
+}
+
+// The file goes from run to run: what is green stays, what turned red does
+// not, and an old run changes nothing.
+func TestGreen(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "green.json")
+	at := func(hours int) time.Time { return made.Add(time.Duration(hours) * time.Hour) }
+	a := func(hours int, r requirement.Result) judged { return judged{"a", "id-a", firstBuild, r, at(hours)} }
+	b := judged{"b", "id-b", firstBuild, requirement.Pass, at(1)}
+	first, second, third := gatedRun(t, "live", "gate", a(1, requirement.Pass)), gatedRun(t, "live", "core", b, a(2, requirement.Pass)), gatedRun(t, "live", "core", a(3, requirement.Fail))
+	for _, test := range []struct {
+		run   string
+		green int
+		has   string
+	}{
+		{first, 1, `"profile": "gate"`},
+		{second, 2, `"profile": "gate"`}, // the stricter one is kept
+		{third, 1, "id-b"},
+		{second, 2, `"profile": "core"`},
+	} {
+		text, exit := command(t, "green", "--state", state, test.run)
+		data, err := os.ReadFile(state)
+		if err != nil || exit != 0 {
+			t.Fatalf("%v: %s", err, text)
+		}
+		if n := strings.Count(string(data), "buildID"); n != test.green || !strings.Contains(string(data), test.has) {
+			t.Errorf("want %d and %s, got:\n%s", test.green, test.has, data)
+		}
+	}
+	for name, text := range map[string]string{"report.json": `{"verdicts": []}`, "torn.json": `{"version": 1, "tar`, "list.json": "[]"} {
+		file := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if text, exit := command(t, "green", "--state", file, first); exit != verdict.ExitInfra {
+			t.Errorf("%s: exit %d: %s", name, exit, text)
+		}
+	}
+	if text, exit := command(t, "green", "--state", filepath.Join(t.TempDir(), "new.json"), recordedRun(t, "ungated", requirement.Pass)); exit != verdict.ExitInfra || !strings.Contains(text, "was not gated") {
+		t.Errorf("exit %d: %s", exit, text)
+	}
+}

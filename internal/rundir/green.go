@@ -1,0 +1,169 @@
+package rundir
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"sandproof/internal/config"
+	"sandproof/internal/evidence"
+	"sandproof/internal/verdict"
+)
+
+// Greens are the builds that were last judged isolated, kept from run to run,
+// so that only what is new or was rebuilt need be judged again.
+type Greens struct {
+	Version int `json:"version"`
+	// Target is where they were judged; one target says nothing of another.
+	Target string `json:"target"`
+	// Builds are by template ID: names can move.
+	Builds map[string]Green `json:"builds"`
+}
+
+// Green is a build of a template that was judged isolated.
+type Green struct {
+	Template string         `json:"template"` // as it was asked for
+	BuildID  string         `json:"buildID"`
+	Profile  config.Profile `json:"profile"`
+	Harness  string         `json:"harness"`
+	Run      string         `json:"run"`
+	// Judged is when its first sandbox began, by the server's clock where that
+	// is known.
+	Judged time.Time `json:"judged"`
+}
+
+// greensVersion is the format of the file.
+const greensVersion = 1
+
+// LoadGreens reads a file that Save wrote, or the greens of a run directory,
+// merged or not, that was gated.
+func LoadGreens(path string) (Greens, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Greens{}, fmt.Errorf("read what was green: %w", err)
+	}
+	if info.IsDir() {
+		run, err := Open(path)
+		if err != nil {
+			return Greens{}, err
+		}
+		g := Greens{Version: greensVersion, Target: run.Manifest.Target, Builds: map[string]Green{}}
+		return g, g.Update(run)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Greens{}, fmt.Errorf("read what was green: %w", err)
+	}
+	var g Greens
+	if err := json.Unmarshal(data, &g); err != nil {
+		return Greens{}, fmt.Errorf("%s is neither a run directory nor a file of sandproof green: %w", path, err)
+	}
+	if g.Version != greensVersion || g.Target == "" || g.Builds == nil {
+		return Greens{}, fmt.Errorf("%s is not a file that this sandproof green wrote (version %d, want %d); a run's report is read by naming the run's directory",
+			path, g.Version, greensVersion)
+	}
+	return g, nil
+}
+
+// NewGreens is the state before any run on a target.
+func NewGreens(target string) Greens {
+	return Greens{Version: greensVersion, Target: target, Builds: map[string]Green{}}
+}
+
+// Save writes the file, whole or not at all.
+func (g *Greens) Save(path string) error {
+	data, err := json.MarshalIndent(g, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := renameio.WriteFile(path, append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// Update takes over what a gated run says: a build that it found isolated is
+// green, and a template that it did not find isolated no longer is, by
+// whichever run it had been. A waived template is not green either: a waiver
+// ends. Nor is anything of a run that had trouble of its own.
+func (g *Greens) Update(run *Run) error {
+	m := run.Manifest
+	if m.Target != g.Target {
+		return fmt.Errorf("run %s was made on target %s, which says nothing of target %s", run.Dir, m.Target, g.Target)
+	}
+	verdicts, problems, err := run.gated()
+	if err != nil {
+		return err
+	}
+	all, err := run.Evidence()
+	if err != nil {
+		return err
+	}
+	for _, v := range verdicts {
+		if strings.Contains(strings.TrimSuffix(v.Template, ":default"), ":") {
+			// The build of a tag is not the one that the API lists.
+			continue
+		}
+		of := slices.DeleteFunc(slices.Clone(all), func(s *evidence.Sandbox) bool { return s.Template != v.Template || s.API == nil })
+		if len(of) == 0 {
+			continue
+		}
+		id := of[0].API.TemplateID
+		green := Green{Template: v.Template, BuildID: oneBuild(of), Profile: config.Profile(m.Profile), Harness: m.Harness, Run: m.Run, Judged: began(of[0].API)}
+		old, had := g.Builds[id]
+		switch {
+		case id == "" || (had && green.Judged.Before(old.Judged)):
+		case v.Word != verdict.Isolated || len(problems) > 0 || green.BuildID == "":
+			delete(g.Builds, id)
+		case had && old.BuildID == green.BuildID && !green.Profile.Covers(old.Profile):
+			// The older run asked for more.
+		default:
+			g.Builds[id] = green
+		}
+	}
+	return nil
+}
+
+// gated is what the gate made of a run.
+func (r *Run) gated() (verdicts []verdict.Verdict, problems []string, err error) {
+	var merged Merged
+	for name, into := range map[string]any{verdictsFile: &verdicts, outcomesFile: &merged} {
+		data, err := os.ReadFile(filepath.Join(r.Dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, fmt.Errorf("run %s was not gated, so nothing of it is known to be green: sandproof gate %s", r.Dir, r.Dir)
+		}
+		if err == nil {
+			err = json.Unmarshal(data, into)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", filepath.Join(r.Dir, name), err)
+		}
+	}
+	return verdicts, merged.Problems, nil
+}
+
+// oneBuild is the build of all sandboxes of a template; empty where it is not
+// known of one, or they differ.
+func oneBuild(of []*evidence.Sandbox) string {
+	for _, s := range of {
+		if s.API.BuildID != of[0].API.BuildID {
+			return ""
+		}
+	}
+	return of[0].API.BuildID
+}
+
+func began(api *evidence.API) time.Time {
+	if api.StartedAt != nil {
+		return *api.StartedAt
+	}
+	return api.Requested
+}
