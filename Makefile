@@ -8,6 +8,8 @@ CONFIG ?=
 TEMPLATES ?=
 # Where sandboxes come from: auto, live or lab.
 TARGET ?=
+# What decides a verdict: auto, core, gate or extended.
+PROFILE ?=
 # In the lab: an envd version for the stand-in ("stand-in 0.4.3"), or a path.
 ENVD ?=
 # Judge only one part of the templates, such as 2/3 (docs/ci.md).
@@ -32,14 +34,14 @@ KEEP ?=
 # Set to anything: a sandbox of which something is red is kept, to look at it.
 KEEP_ON_FAILURE ?=
 
-export CONFIG TEMPLATES TARGET ENVD SHARD RUN BEFORE AFTER FORMAT KEEP KEEP_ON_FAILURE
+export CONFIG TEMPLATES TARGET PROFILE ENVD SHARD RUN BEFORE AFTER FORMAT KEEP KEEP_ON_FAILURE
 
 .PHONY: help
 help: ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: e2e
-e2e: ## Judge the templates: run the suites, show the verdicts, exit with the gate's code (CONFIG=, TEMPLATES=, TARGET=, ENVD=, SHARD=, RUN=).
+e2e: ## Judge the templates: run the suites, show the verdicts, exit with the gate's code (CONFIG=, TEMPLATES=, TARGET=, PROFILE=, ENVD=, SHARD=, RUN=).
 	@scripts/e2e.sh $(GINKGO_FLAGS)
 
 .PHONY: e2e-before

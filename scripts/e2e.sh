@@ -3,8 +3,9 @@
 # the gate's code: 0 isolated, 1 not isolated, 2 unproven, 3 infrastructure or
 # harness. (make turns every failing code into its own 2.)
 #
-# Settings come from the environment: CONFIG, TEMPLATES, TARGET, ENVD, SHARD, RUN,
-# KEEP_ON_FAILURE. Arguments go to ginkgo: scripts/e2e.sh --label-filter='stage:value'
+# Settings come from the environment: CONFIG, TEMPLATES, TARGET, PROFILE, ENVD,
+# SHARD, RUN, KEEP_ON_FAILURE. Arguments go to ginkgo:
+# scripts/e2e.sh --label-filter='stage:value'
 set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 3
 
@@ -13,6 +14,7 @@ suite=("-e2e.run=$run")
 [ -n "${CONFIG:-}" ] && suite+=("-e2e.config=$CONFIG")
 [ -n "${TARGET:-}" ] && suite+=("-e2e.target=$TARGET")
 [ -n "${TEMPLATES:-}" ] && suite+=("-e2e.templates=$TEMPLATES")
+[ -n "${PROFILE:-}" ] && suite+=("-e2e.profile=$PROFILE")
 [ -n "${SHARD:-}" ] && suite+=("-e2e.shard=$SHARD")
 [ -n "${ENVD:-}" ] && suite+=("-e2e.envd=$ENVD")
 [ -n "${KEEP_ON_FAILURE:-}" ] && suite+=("-e2e.keep-on-failure")

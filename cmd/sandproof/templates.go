@@ -47,7 +47,7 @@ func templates() *cobra.Command {
 		Long: "templates asks the API which templates it offers, and lists those whose build was not judged isolated yet, by this\n" +
 			"profile or one that asks for more: new ones, and those that were rebuilt. Without --changed-since it lists all.\n" +
 			"Templates of ginkgo.yml that the API does not list (another team's, or a tag) are always listed: a rebuild of them\n" +
-			"could not be seen.\n\n" +
+			"could not be seen. With -e2e.templates=A,B it lists those, whatever was green.\n\n" +
 			"Where there is none, every format says \"" + nothingToJudge + "\" (json: in says); no output is ever empty.\n" +
 			"Exit codes: 0 listed; 3 trouble of the API or the configuration, and then nothing is known.",
 		Example: "  make e2e TARGET=live TEMPLATES=\"$(bin/sandproof templates --changed-since last-green.json --format names)\"\n" +
@@ -66,6 +66,12 @@ func templates() *cobra.Command {
 			}
 			if c.Target != config.TargetLive {
 				return fmt.Errorf("templates asks an E2B API, and the target is %s: set E2B_API_URL or E2B_DOMAIN, and E2B_API_KEY", c.Target)
+			}
+			if slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(strings.TrimLeft(arg, "-"), "e2e.templates=") }) {
+				d := named(c)
+				text, err := d.render(format, shards)
+				fmt.Fprint(cmd.OutOrStdout(), text)
+				return err
 			}
 			greens := rundir.NewGreens(string(c.Target))
 			for _, path := range since {
@@ -90,6 +96,15 @@ func templates() *cobra.Command {
 	cmd.Flags().StringVar(&format, "format", "text", "text, names (comma-separated, for TEMPLATES=), json or github-matrix")
 	cmd.Flags().IntVar(&shards, "shards", 1, "for github-matrix: the `number` of jobs over which the templates are spread, at most")
 	return cmd
+}
+
+// named is what somebody chose, whatever was green and whatever the API lists.
+func named(c config.Config) discovery {
+	d := discovery{Judge: []offered{}, LeftOut: []offered{}, Says: fmt.Sprintf("%d named templates to judge", len(c.Templates))}
+	for _, t := range c.Templates {
+		d.Judge = append(d.Judge, offered{Name: t.Name, Reason: "named"})
+	}
+	return d
 }
 
 // addGreens adds what another run or file knows; of two that know a template
