@@ -25,6 +25,7 @@ FORMAT ?=
 GINKGO_FLAGS ?=
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 FUZZTIME ?= 10s
 # Which faults to boot: all, or beginnings of their names, comma-separated.
 FAULTS ?= all
@@ -71,12 +72,12 @@ test-deps:
 .PHONY: test
 test: test-deps ## Run unit, contract and lab integration tests with the race detector.
 	@scripts/sdk-deps.sh >/dev/null
-	go test -race -timeout 30m ./internal/... ./cmd/...
+	go test -race -timeout 30m ./internal/... ./cmd/... ./deploy/...
 	GOEXPERIMENT=simd go test ./internal/logscan/search ./internal/logscan/history
 
 .PHONY: test-short
 test-short: test-deps ## Run the tests that need no guest.
-	go test -race -short ./internal/... ./cmd/...
+	go test -race -short ./internal/... ./cmd/... ./deploy/...
 
 .PHONY: faults
 faults: test-deps ## Boot broken and healthy guests, two at a time, and show what is caught: the kill matrix (FAULTS=b9,c11).
@@ -114,10 +115,11 @@ bench-log: ## Compare logs scan with ripgrep and grep on 5 GiB of generated logs
 	@scripts/bench-log.sh
 
 .PHONY: lint
-lint: ## Check style, floors between rooms, formatting and generated files.
+lint: ## Check style, floors between rooms, formatting, generated files and workflows.
 	go vet ./...
 	go mod tidy -diff
 	go run $(GOLANGCI_LINT) run ./...
+	go run $(ACTIONLINT)
 
 .PHONY: generate
 generate: ## Make envd's services anew from their descriptions (needs protoc and its own .proto files).

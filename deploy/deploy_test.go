@@ -1,0 +1,277 @@
+// Package deploy_test looks that what others run sandproof with is right:
+// workflows, the Nomad job, and the script of the container.
+package deploy_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+)
+
+// workflow is what is looked at of one.
+type workflow struct {
+	On          any
+	Permissions map[string]string
+	Concurrency map[string]any
+	Jobs        map[string]struct {
+		If      string
+		Needs   any
+		Timeout int `yaml:"timeout-minutes"`
+		Steps   []step
+	}
+}
+
+type step struct {
+	Uses, Run, If string
+	With          map[string]any
+	Env           map[string]string
+}
+
+func workflows(t *testing.T) map[string]workflow {
+	t.Helper()
+	files, err := filepath.Glob("../.github/workflows/*.yml")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("workflows %q, %v", files, err)
+	}
+	all := map[string]workflow{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var w workflow
+		if err := yaml.Unmarshal(text, &w); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		all[filepath.Base(file)] = w
+	}
+	return all
+}
+
+// No workflow may do more than read, run for ever, or let what somebody typed
+// into a form be run as a command.
+func TestWorkflowsAreSafe(t *testing.T) {
+	for name, w := range workflows(t) {
+		if !maps.Equal(w.Permissions, map[string]string{"contents": "read"}) {
+			t.Errorf("%s: permissions %v", name, w.Permissions)
+		}
+		if w.Concurrency["group"] == nil {
+			t.Errorf("%s: no concurrency group", name)
+		}
+		for id, job := range w.Jobs {
+			if job.Timeout == 0 {
+				t.Errorf("%s: job %s has no timeout-minutes", name, id)
+			}
+			for _, s := range job.Steps {
+				if strings.Contains(s.Run, "${{") {
+					t.Errorf("%s: job %s runs an expression as a command; pass it by env:\n%s", name, id, s.Run)
+				}
+				if strings.Contains(s.Uses, "actions/checkout@") && s.With["persist-credentials"] != false {
+					t.Errorf("%s: job %s leaves the token in the checkout", name, id)
+				}
+				if strings.Contains(s.Uses, "upload-artifact@") && !strings.Contains(s.If, "!cancelled()") {
+					t.Errorf("%s: job %s keeps nothing of a run that failed", name, id)
+				}
+			}
+		}
+	}
+}
+
+var pinned = regexp.MustCompile(`uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
+
+// Actions are pinned by commit, with the version beside it, and the same one
+// everywhere.
+func TestActionsArePinned(t *testing.T) {
+	files, err := filepath.Glob("../.github/workflows/*.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commits := map[string]string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			line = strings.TrimRight(line, "\n")
+			uses := strings.Index(line, "uses: ")
+			if uses < 0 || strings.HasPrefix(strings.TrimSpace(line), "#") {
+				continue
+			}
+			if !pinned.MatchString(line) {
+				t.Errorf("%s: not pinned by commit and version: %s", file, line)
+				continue
+			}
+			action, commit, _ := strings.Cut(line[uses+len("uses: "):], "@")
+			repository := strings.Join(strings.Split(action, "/")[:2], "/")
+			if old := commits[repository]; old != "" && old != commit {
+				t.Errorf("%s: %s is pinned to %s and to %s", file, repository, old, commit)
+			}
+			commits[repository] = commit
+		}
+	}
+	if len(commits) < 5 {
+		t.Errorf("only %v are used", slices.Collect(maps.Keys(commits)))
+	}
+}
+
+// A gate that does not run must not look like one that passed: it runs
+// always, insists on the live target, and ends without a run only by the words
+// that discovery says.
+func TestGatesAlwaysRun(t *testing.T) {
+	for _, name := range []string{"nightly.yml", "release-gate.yml"} {
+		job := workflows(t)[name].Jobs["gate"]
+		if !strings.Contains(job.If, "always()") {
+			t.Errorf("%s: the gate runs only if %s", name, job.If)
+		}
+		i := slices.IndexFunc(job.Steps, func(s step) bool { return strings.Contains(s.Run, "scripts/gate-shards.sh") })
+		if i < 0 || job.Steps[i].Env["GATE_TARGET"] != "live" || job.Steps[i].If != "" {
+			t.Errorf("%s: the gate's step is %+v", name, job.Steps)
+		}
+	}
+	release := workflows(t)["release-gate.yml"].Jobs
+	if !strings.Contains(release["judge"].If, "!= 'nothing to judge'") {
+		t.Errorf("it judges if %s", release["judge"].If)
+	}
+}
+
+// installed is a directory with the container's script, and what it runs,
+// played by shell scripts.
+func installed(t *testing.T, suites, sandproof string) string {
+	t.Helper()
+	dir := t.TempDir()
+	script, err := os.ReadFile("container/run.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"run.sh": string(script), "e2e.test": "#!/bin/sh\n" + suites, "sandproof": "#!/bin/sh\n" + sandproof} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func script(ctx context.Context, t *testing.T, dir, path string, environment []string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Dir = dir
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, environment...)
+	return cmd
+}
+
+func exitCode(t *testing.T, err error) int {
+	t.Helper()
+	if err == nil {
+		return 0
+	}
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		t.Fatal(err)
+	}
+	return exit.ExitCode()
+}
+
+// The gate comes after the suites, whatever they said, and its code is the
+// script's.
+func TestContainerScript(t *testing.T) {
+	for _, code := range []string{"0", "1", "2", "3"} {
+		dir := installed(t, `echo "suites: $*"; exit 7`, `echo "sandproof: $*"; exit `+code)
+		out, err := script(t.Context(), t, dir, filepath.Join(dir, "run.sh"), []string{
+			"RUN=r", "TEMPLATES=a b", "TARGET=live", "PROFILE=gate", "SHARD=1/2", "CONFIG=/c.yml", "GATE_TARGET=live",
+		}, "-ginkgo.timeout=3h").CombinedOutput()
+		want := "suites: -test.timeout=0 -e2e.shard=1/2 -e2e.profile=gate -e2e.target=live -e2e.templates=a b -e2e.config=/c.yml " +
+			"-e2e.probe=" + dir + "/guestprobe -e2e.runs=runs -e2e.run=r -ginkgo.timeout=3h\n" +
+			"sandproof: gate --ginkgo-exit=7 --target live runs/r\n"
+		if got := exitCode(t, err); string(out) != want || got != int(code[0]-'0') {
+			t.Errorf("exit %d, got:\n%swant:\n%s", got, out, want)
+		}
+	}
+}
+
+func TestContainerScriptRefusesAnOldRun(t *testing.T) {
+	dir := installed(t, "exit 0", "exit 0")
+	if err := os.MkdirAll(filepath.Join(dir, "runs", "r"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := script(t.Context(), t, dir, filepath.Join(dir, "run.sh"), []string{"RUN=r"}).CombinedOutput()
+	if got := exitCode(t, err); got != 3 || !strings.Contains(string(out), "exists already") {
+		t.Errorf("exit %d: %s", got, out)
+	}
+}
+
+// A stop reaches the suites, which end their sandboxes, and the gate speaks
+// all the same.
+func TestContainerScriptIsStopped(t *testing.T) {
+	dir := installed(t, `trap 'echo cleaned; exit 9' TERM; touch started; while :; do sleep 0.05; done`, `echo "sandproof: $*"; exit 3`)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := script(ctx, t, dir, filepath.Join(dir, "run.sh"), []string{"RUN=r"})
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for ctx.Err() == nil {
+		if _, err := os.Stat(filepath.Join(dir, "started")); err == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if got := exitCode(t, cmd.Wait()); got != 3 || out.String() != "cleaned\nsandproof: gate --ginkgo-exit=9 runs/r\n" {
+		t.Errorf("exit %d: %s", got, out.String())
+	}
+}
+
+// The gate of shards finds the runs wherever they were unpacked, gates what
+// was merged although a shard is missing, and nothing that was not merged.
+func TestGateOfShards(t *testing.T) {
+	for _, test := range []struct {
+		merge, gate, exit int
+		want              string
+	}{
+		{0, 1, 1, "merge --into runs/night DIR/shards/one DIR/shards/x/two\ngate --target live runs/night\n"},
+		{2, 2, 2, "merge --into runs/night DIR/shards/one DIR/shards/x/two\ngate --target live runs/night\n"},
+		{3, 0, 3, "merge --into runs/night DIR/shards/one DIR/shards/x/two\n"},
+	} {
+		dir := t.TempDir()
+		gate, err := os.ReadFile("../scripts/gate-shards.sh")
+		if err != nil {
+			t.Fatal(err)
+		}
+		fake := "#!/bin/sh\necho \"$*\"\n[ \"$1\" = merge ] && exit " + string(rune('0'+test.merge)) + "\nexit " + string(rune('0'+test.gate)) + "\n"
+		for name, text := range map[string]string{
+			"scripts/gate-shards.sh": string(gate), "bin/sandproof": fake,
+			"shards/one/manifest.json": "", "shards/x/two/manifest.json": "", "shards/one/artifacts/shard-1/manifest.json": "",
+		} {
+			file := filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, []byte(text), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, err := script(t.Context(), t, dir, "scripts/gate-shards.sh", []string{"GATE_TARGET=live"}, "night", "shards").CombinedOutput()
+		if got := exitCode(t, err); got != test.exit || strings.ReplaceAll(string(out), dir, "DIR") != test.want {
+			t.Errorf("exit %d, want %d: %s", got, test.exit, out)
+		}
+	}
+}
