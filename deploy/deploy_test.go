@@ -191,7 +191,7 @@ func TestContainerScript(t *testing.T) {
 		out, err := script(t.Context(), t, dir, filepath.Join(dir, "run.sh"), []string{
 			"RUN=r", "TEMPLATES=a b", "TARGET=live", "PROFILE=gate", "SHARD=1/2", "CONFIG=/c.yml", "GATE_TARGET=live",
 		}, "-ginkgo.timeout=3h").CombinedOutput()
-		want := "suites: -test.timeout=0 -e2e.shard=1/2 -e2e.profile=gate -e2e.target=live -e2e.templates=a b -e2e.config=/c.yml " +
+		want := "suites: -test.timeout=0 -ginkgo.no-color -e2e.shard=1/2 -e2e.profile=gate -e2e.target=live -e2e.templates=a b -e2e.config=/c.yml " +
 			"-e2e.probe=" + dir + "/guestprobe -e2e.runs=runs -e2e.run=r -ginkgo.timeout=3h\n" +
 			"sandproof: gate --ginkgo-exit=7 --target live runs/r\n"
 		if got := exitCode(t, err); string(out) != want || got != int(code[0]-'0') {

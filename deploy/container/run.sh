@@ -23,6 +23,8 @@ set -- "-e2e.probe=$here/guestprobe" "-e2e.runs=$runs" "-e2e.run=$run" "$@"
 [ -n "${TARGET:-}" ] && set -- "-e2e.target=$TARGET" "$@"
 [ -n "${PROFILE:-}" ] && set -- "-e2e.profile=$PROFILE" "$@"
 [ -n "${SHARD:-}" ] && set -- "-e2e.shard=$SHARD" "$@"
+# Without the ginkgo command nobody looks whether this is a terminal.
+[ -t 1 ] || set -- -ginkgo.no-color "$@"
 
 # A stop goes to the suites, which end their sandboxes and then themselves. The
 # gate comes after that, so nothing that was recorded is lost.
