@@ -147,6 +147,9 @@ func discover(ctx context.Context, c config.Config, greens rundir.Greens) (disco
 		if !config.ValidName(o.Name) {
 			return discovery{}, fmt.Errorf("the API lists a template by the ID %q, which cannot be asked for: is this an E2B API?", o.Name)
 		}
+		if o.BuildID != "" && !config.ValidName(o.BuildID) {
+			return discovery{}, fmt.Errorf("the API lists template %s with the build %q, which is no ID: is this an E2B API?", o.Name, o.BuildID)
+		}
 		judge, err := o.compare(ctx, client, greens, c.Profile)
 		switch {
 		case err != nil:

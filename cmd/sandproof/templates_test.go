@@ -208,12 +208,14 @@ func TestTemplatesInTrouble(t *testing.T) {
 		"a proxy's page":     {status: http.StatusOK, body: "<html>"},
 		"null":               {status: http.StatusOK, body: "null"},
 		"an object":          {status: http.StatusOK, body: "{}"},
+		"a hostile build":    {templates: []sandboxapi.Template{offer("id-x", "\x1b[2Jnothing to judge", "x")}},
+		"a hostile ID":       {templates: []sandboxapi.Template{offer("x\nnothing to judge", firstBuild)}},
 		"nameless":           {status: http.StatusOK, body: `[{}]`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			serve(t, d, "")
 			for _, format := range []string{"text", "names", "json", "github-matrix"} {
-				if text, exit := command(t, "templates", "--format="+format); exit != verdict.ExitInfra || strings.Contains(text, nothingToJudge) {
+				if text, exit := command(t, "templates", "--format="+format); exit != verdict.ExitInfra || strings.Contains(text, "\nnothing") || strings.HasPrefix(text, "nothing") {
 					t.Errorf("%s: exit %d: %s", format, exit, text)
 				}
 			}

@@ -121,7 +121,7 @@ job "sandproof-nightly" {
         mount {
           type   = "bind"
           source = var.runs_dir
-          target = "/work/runs"
+          target = "/var/lib/sandproof/runs"
         }
       }
 
@@ -153,7 +153,7 @@ job "sandproof-nightly" {
         GATE_TARGET     = "live"
         PROFILE         = var.profile
         CONFIG          = "${NOMAD_TASK_DIR}/ginkgo.yml"
-        RUNS            = "/work/runs"
+        RUNS            = "/var/lib/sandproof/runs"
         RUN             = "nightly-${NOMAD_ALLOC_ID}"
       }
 
