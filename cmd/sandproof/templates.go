@@ -50,7 +50,7 @@ func templates() *cobra.Command {
 			"could not be seen. With -e2e.templates=A,B it lists those, whatever was green.\n\n" +
 			"Where there is none, every format says \"" + nothingToJudge + "\" (json: in says); no output is ever empty.\n" +
 			"Exit codes: 0 listed; 3 trouble of the API or the configuration, and then nothing is known.",
-		Example: "  make e2e TARGET=live TEMPLATES=\"$(bin/sandproof templates --changed-since last-green.json --format names)\"\n" +
+		Example: "  templates=$(sandproof templates --changed-since last-green.json --format names) && make e2e TARGET=live TEMPLATES=\"$templates\"\n" +
 			"  sandproof templates --changed-since runs/nightly --format github-matrix --shards 4",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// Whoever misspells the format is told before the API is asked.
@@ -100,8 +100,8 @@ func templates() *cobra.Command {
 
 // named is what somebody chose, whatever was green and whatever the API lists.
 func named(c config.Config) discovery {
-	d := discovery{Judge: []offered{}, LeftOut: []offered{}, Says: fmt.Sprintf("%d named templates to judge", len(c.Templates))}
-	for _, t := range c.Templates {
+	d := discovery{Judge: []offered{}, LeftOut: []offered{}, Says: fmt.Sprintf("%d named templates to judge", len(c.Whole))}
+	for _, t := range c.Whole {
 		d.Judge = append(d.Judge, offered{Name: t.Name, Reason: "named"})
 	}
 	return d
