@@ -275,3 +275,67 @@ func TestGateOfShards(t *testing.T) {
 		}
 	}
 }
+
+// runStep runs a step of a workflow as GitHub does, in a directory where
+// sandproof and go are scripts.
+func runStep(t *testing.T, workflow, job, has, sandproof string, environment ...string) (said, output string, exit int) {
+	t.Helper()
+	steps := workflows(t)[workflow].Jobs[job].Steps
+	i := slices.IndexFunc(steps, func(s step) bool { return strings.Contains(s.Run, has) })
+	if i < 0 {
+		t.Fatalf("%s has no step with %s", workflow, has)
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"bin/sandproof": "#!/bin/bash\n" + sandproof, "bin/go": "#!/bin/sh\n", "scripts/gate-shards.sh": "#!/bin/sh\necho \"gate $*\"; exit 2\n",
+		"last-green.json": "", "step.sh": steps[i].Run, "output": "", "summary": "",
+	} {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := script(t.Context(), t, dir, "bash", append(environment,
+		"PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"), "GITHUB_OUTPUT="+filepath.Join(dir, "output"), "GITHUB_STEP_SUMMARY="+filepath.Join(dir, "summary"),
+	), "--noprofile", "--norc", "-eo", "pipefail", "step.sh")
+	out, err := cmd.CombinedOutput()
+	told, readErr := os.ReadFile(filepath.Join(dir, "output"))
+	if readErr != nil {
+		t.Fatal(readErr)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "pwned*")); len(left) > 0 {
+		t.Errorf("what was typed into the form was run: %q", left)
+	}
+	return string(out), string(told), exitCode(t, err)
+}
+
+// What is typed into the form stays one argument, and a discovery that fails
+// tells no matrix.
+func TestDiscoveryStep(t *testing.T) {
+	const has = "--format github-matrix"
+	typed := "TEMPLATES=a; touch pwned1 $(touch pwned2) `touch pwned3` \" ' &"
+	_, output, exit := runStep(t, "release-gate.yml", "discover", has, `printf '<%s>' "$@"`, typed, "PROFILE=gate", "SHARDS=3")
+	want := "matrix=<templates><--changed-since><last-green.json><--format><github-matrix><--shards><3><--><-e2e.target=live><-e2e.profile=gate>" +
+		"<-e2e.templates=" + strings.TrimPrefix(typed, "TEMPLATES=") + ">\n"
+	if exit != 0 || output != want {
+		t.Errorf("exit %d, got %s want %s", exit, output, want)
+	}
+	for _, workflow := range []string{"release-gate.yml", "nightly.yml"} {
+		job := map[string]string{"release-gate.yml": "discover", "nightly.yml": "plan"}[workflow]
+		if said, output, exit := runStep(t, workflow, job, has, "exit 3", "TEMPLATES=", "PROFILE=gate", "SHARDS=3"); exit != 3 || output != "" {
+			t.Errorf("%s: exit %d, output %q: %s", workflow, exit, output, said)
+		}
+	}
+}
+
+// Without a run only one sentence is green.
+func TestGateStep(t *testing.T) {
+	for discovered, want := range map[string]int{"nothing to judge": 0, "": 2, `{"include":[]}`: 2, "nothing": 2} {
+		if said, _, exit := runStep(t, "release-gate.yml", "gate", "scripts/gate-shards.sh", "", "DISCOVERED="+discovered); exit != want {
+			t.Errorf("discovered %q: exit %d, want %d: %s", discovered, exit, want, said)
+		}
+	}
+}
