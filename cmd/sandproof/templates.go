@@ -182,7 +182,7 @@ func (o *offered) compare(ctx context.Context, client *sandboxapi.Client, greens
 	g, known := greens.Builds[o.TemplateID]
 	switch {
 	case !known:
-		o.Reason = "new: it was not judged isolated before"
+		o.Reason = "new, or not isolated when it was last judged"
 		return true, nil
 	case !strings.EqualFold(g.BuildID, o.BuildID):
 		o.Reason = fmt.Sprintf("rebuilt: build %s was green in run %s", g.BuildID, g.Run)

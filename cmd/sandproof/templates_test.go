@@ -152,7 +152,7 @@ func TestTemplates(t *testing.T) {
 		{"one is new", []sandboxapi.Template{base, desktop}, nil, "", []string{gatedRun(t, "live", "core", green)}, "desktop", "left out: base (build " + firstBuild + "): this build was green in run night"},
 		{"one was rebuilt", []sandboxapi.Template{offer("id-base", secondBuild, "base")}, nil, "", []string{gatedRun(t, "live", "core", green)}, "base", "rebuilt: build " + firstBuild + " was green in run night"},
 		{"one was rebuilt under its ID", []sandboxapi.Template{base}, map[string]time.Time{"id-base": later.Add(time.Second)}, "", []string{gatedRun(t, "live", "core", green)}, "base", "rebuilt: its build is of 2026-11-23T14:10:37Z, and was green in run night of 2026-11-23T14:10:36Z"},
-		{"one was red", []sandboxapi.Template{base}, nil, "", []string{gatedRun(t, "live", "core", judged{"base", "id-base", firstBuild, requirement.Fail, later})}, "base", "new: it was not judged isolated before"},
+		{"one was red", []sandboxapi.Template{base}, nil, "", []string{gatedRun(t, "live", "core", judged{"base", "id-base", firstBuild, requirement.Fail, later})}, "base", "new, or not isolated when it was last judged"},
 		{"one was unproven", []sandboxapi.Template{base}, nil, "", []string{gatedRun(t, "live", "core", judged{"base", "id-base", firstBuild, requirement.Unproven, later})}, "base", "new"},
 		{"the build was not known", []sandboxapi.Template{base}, nil, "", []string{gatedRun(t, "live", "core", judged{"base", "id-base", "", requirement.Pass, later})}, "base", "new"},
 		{"the profile asked for less", []sandboxapi.Template{base}, nil, "profile: gate\n", []string{gatedRun(t, "live", "core", green)}, "base", "by profile core only"},
