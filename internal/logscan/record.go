@@ -36,6 +36,20 @@ type Record struct {
 // zapTime is the layout of the console encoding's time.
 const zapTime = "2006-01-02T15:04:05.000Z0700"
 
+// utcTime is how such a time looks in UTC, with "0" for any digit.
+const utcTime = "0000-00-00T00:00:00.000Z"
+
+// stampTime is the console encoding's time. In UTC it is RFC 3339 as well, which
+// package time reads ten times as fast.
+func stampTime(stamp string) time.Time {
+	layout := zapTime
+	if len(stamp) == len(utcTime) && startsLike(stamp, utcTime) {
+		layout = time.RFC3339
+	}
+	t, _ := time.Parse(layout, stamp)
+	return t
+}
+
 // beginsRecord tells whether a line is the beginning of a record, and not a raw
 // line or a part of the record before.
 func beginsRecord(line []byte) bool {
@@ -186,7 +200,7 @@ func decode(line []byte) (r Record, message string) {
 	// and with it whose line this is.
 	body, known := splitFields(strings.TrimSpace(text))
 	r = known.record()
-	r.Time, _ = time.Parse(zapTime, stamp)
+	r.Time = stampTime(stamp)
 	return r, withoutLevel(strings.TrimPrefix(stripEscapes(body)+"  ", stamp+"  "))
 }
 

@@ -3,6 +3,7 @@ package logscan
 import (
 	"bytes"
 	"slices"
+	"time"
 )
 
 // What a reader needs that decodes single lines of a log, and not all of them.
@@ -32,6 +33,16 @@ func CutFields(line []byte) (text []byte, named Record, ok bool) {
 		return line, Record{}, false
 	}
 	return []byte(message), fields.record(), true
+}
+
+// CutTime takes the time off a line that begins with one as the console encoding
+// writes it in UTC; zero where it does not. Lines of which the rests are the same
+// are the same records, but for their time, where that is the records' too.
+func CutTime(line []byte) (at time.Time, rest []byte) {
+	if !startsLike(line, utcTime+"  ") {
+		return at, line
+	}
+	return stampTime(string(line[:len(utcTime)])), line[len(utcTime):]
 }
 
 // ControlSigns are texts of which every line holds one that a rule of a guest's

@@ -4,6 +4,7 @@ package history
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -307,21 +308,46 @@ type worker struct {
 	log     *log // of what is read just now
 	scanner *search.Scanner
 	scratch []byte // what was read around a line
-	// rules are those of messages that came before: guests say the same things
-	// again and again, and to ask every rule costs more than all else.
+	// known are the records of lines that came before, by what follows their time,
+	// and rules those of messages: guests say the same things again and again, and
+	// to decode them and to ask every rule costs more than all else.
+	known map[string][]logscan.Record
 	rules map[string]*logscan.Rule
 }
 
 func newWorker(s *scan) *worker {
-	return &worker{scan: s, scanner: search.New(), scratch: make([]byte, logscan.MaxRecordBytes), rules: map[string]*logscan.Rule{}}
+	return &worker{
+		scan: s, scanner: search.New(), scratch: make([]byte, logscan.MaxRecordBytes),
+		known: map[string][]logscan.Record{}, rules: map[string]*logscan.Rule{},
+	}
 }
 
-// maxKnown bounds how many messages are remembered, and maxMessage how long
-// they may be, in bytes.
+// maxKnown bounds how many lines and how many messages are remembered, and
+// maxMessage how long they may be, in bytes.
 const (
-	maxKnown   = 4096
+	maxKnown   = 2048
 	maxMessage = 512
 )
+
+// records is logscan.Records with a memory, and the time of them all.
+func (w *worker) records(line []byte) (records []logscan.Record, at time.Time) {
+	at, rest := logscan.CutTime(line)
+	if at.IsZero() || len(rest) > maxMessage {
+		records = logscan.Records(line)
+		return records, records[0].Time
+	}
+	if records, known := w.known[string(rest)]; known {
+		return records, at
+	}
+	records = logscan.Records(line)
+	if records[0].Time.Equal(at) {
+		if len(w.known) == maxKnown {
+			clear(w.known)
+		}
+		w.known[string(rest)] = records
+	}
+	return records, records[0].Time
+}
 
 // ruleOf is logscan.Classify with a memory.
 func (w *worker) ruleOf(r logscan.Record) *logscan.Rule {
@@ -403,15 +429,17 @@ func (u until) Read(p []byte) (int, error) {
 // its source.
 func (w *worker) line(from around, l search.Line, source string, offset int64) {
 	whole, text := w.enclose(from, l.Offset, l.Data)
-	for i, record := range logscan.Records(text) {
+	records, at := w.records(text)
+	if at.IsZero() {
+		at = whole.Time
+	}
+	if !at.IsZero() && at.Before(w.Since) {
+		return
+	}
+	for i, record := range records {
+		record.Time = at
 		if whole.SandboxID != "" {
 			record.SandboxID, record.TemplateID, record.ByText = whole.SandboxID, whole.TemplateID, false
-		}
-		if record.Time.IsZero() {
-			record.Time = whole.Time
-		}
-		if !record.Time.IsZero() && record.Time.Before(w.Since) {
-			continue
 		}
 		rule := w.ruleOf(record)
 		w.mu.Lock()
@@ -490,11 +518,21 @@ const edge = 256 << 10
 // times notes from when to when a text goes.
 func (s *scan) times(l *log, t *text) {
 	first := timeIn(io.NewSectionReader(t, 0, min(edge, t.size)))
-	end := make([]byte, min(edge, t.size))
-	if _, err := t.ReadAt(end, t.size-int64(len(end))); err != nil {
-		return // its reading proper tells
+	var last time.Time
+	// Nearly every text's last lines have one.
+	for _, reach := range []int64{near, edge} {
+		end := make([]byte, min(reach, t.size))
+		if _, err := t.ReadAt(end, t.size-int64(len(end))); err != nil {
+			return // its reading proper tells
+		}
+		if t.size > reach {
+			_, end, _ = bytes.Cut(end, feed) // it begins within a line
+		}
+		if last = lastTime(end); !last.IsZero() {
+			break
+		}
 	}
-	s.span(l, first, lastTime(end))
+	s.span(l, first, last)
 }
 
 // span notes that a log goes from a time to a time, zero where it is not known.

@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"sandproof/internal/logscan"
 	"sandproof/internal/logscan/search"
 	"sandproof/internal/redact"
 )
@@ -92,4 +96,26 @@ func TestWindow(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzRemembered: a line that was remembered is, at another time, the same
+// records as without a memory.
+func FuzzRemembered(f *testing.F) {
+	for _, rest := range []string{
+		"  INFO  " + fallback + `  {"sandbox.id": "i1", "template.id": "t"}`, "  \x1b[34mINFO\x1b[0m  [ 1.5] cgroup: x\r  {}", "  {}", "    {}",
+		"  \x1b]0;cgroup", "  -> [sandbox i1] cgroup", `  {"message": "cgroup", "ts": "2026-01-20T10:00:01Z"}`, ` {"a": 1}`, "Z  cgroup", "  ", "  \x1b[0m",
+	} {
+		f.Add(rest, uint(17), uint(20))
+	}
+	f.Fuzz(func(t *testing.T, rest string, day, hour uint) {
+		w := newWorker(newScan(Options{Redactor: redact.New()}))
+		for _, stamp := range []string{"2026-01-20T10:00:01.250Z", fmt.Sprintf("2024-02-%02dT%02d:00:60.999Z", day%100, hour%100), fmt.Sprintf("2024-02-%02dT%02d:00:59.999Z", day%100, hour%100)} {
+			line := []byte(stamp + rest)
+			got, at := w.records(line)
+			want := logscan.Records(line)
+			if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(logscan.Record{}, "Time"), cmpopts.IgnoreUnexported(logscan.Record{})); diff != "" || !at.Equal(want[0].Time) {
+				t.Errorf("%q at %s, want %s, -want +got:\n%s", line, at, want[0].Time, diff)
+			}
+		}
+	})
 }
