@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Value is the value of an interface file that holds one number or "max".
@@ -71,7 +72,7 @@ func ParseIOWeight(text string) (IOWeight, error) {
 		switch {
 		case fields[0] == "default" && !seenDefault:
 			w.Default, seenDefault = n, true
-		case deviceNumber.MatchString(fields[0]):
+		case deviceNumber().MatchString(fields[0]):
 			if w.Devices == nil {
 				w.Devices = map[string]uint64{}
 			}
@@ -87,8 +88,8 @@ func ParseIOWeight(text string) (IOWeight, error) {
 }
 
 var (
-	deviceNumber   = regexp.MustCompile(`^[0-9]{1,10}:[0-9]{1,10}$`)
-	controllerName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
+	deviceNumber   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]{1,10}:[0-9]{1,10}$`) })
+	controllerName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`) })
 )
 
 // ParseControllers parses cgroup.controllers and cgroup.subtree_control:
@@ -99,7 +100,7 @@ func ParseControllers(text string) ([]string, error) {
 	}
 	names := strings.Fields(text)
 	for i, name := range names {
-		if !controllerName.MatchString(name) {
+		if !controllerName().MatchString(name) {
 			return nil, fmt.Errorf("%s is no controller name", shorten(name))
 		}
 		if slices.Contains(names[:i], name) {
@@ -203,11 +204,11 @@ func (m Mount) Covers(p string) bool {
 	return m.Point == "/" || p == m.Point || strings.HasPrefix(p, m.Point+"/")
 }
 
-var octal = regexp.MustCompile(`\\[0-7]{3}`)
+var octal = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\\[0-7]{3}`) })
 
 // unescape undoes the octal escapes of blanks and backslashes in mountinfo.
 func unescape(s string) string {
-	return octal.ReplaceAllStringFunc(s, func(escape string) string {
+	return octal().ReplaceAllStringFunc(s, func(escape string) string {
 		n, err := strconv.ParseUint(escape[1:], 8, 8)
 		if err != nil {
 			return escape

@@ -46,7 +46,7 @@ live: {api-url: "http://localhost:3000", storage: builds, caches: [/cache]}
 
 // The ID of a build is what patches and caches are found by: it never changes.
 func TestLabBuildID(t *testing.T) {
-	if got := LabBuildID("base"); !buildID.MatchString(got) || got != LabBuildID("base") || got == LabBuildID("base-unpatched") {
+	if got := LabBuildID("base"); !buildID().MatchString(got) || got != LabBuildID("base") || got == LabBuildID("base-unpatched") {
 		t.Errorf("got %s", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -130,7 +131,9 @@ func place(file string, t *token.Token) string {
 
 // credential is what a key for a secret ends in. No key of the configuration
 // does.
-var credential = regexp.MustCompile(`(?i)(api[-_]?key|token|secret|password|authorization)$`)
+var credential = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)(api[-_]?key|token|secret|password|authorization)$`)
+})
 
 // inspection finds in the parsed file what decoding cannot tell, or not where.
 type inspection struct {
@@ -152,7 +155,7 @@ func (i *inspection) Visit(node ast.Node) ast.Visitor {
 	key := entry.Key.GetToken()
 	waits, isMapping := entry.Value.(ast.MapNode)
 	switch {
-	case !isMapping && credential.MatchString(key.Value):
+	case !isMapping && credential().MatchString(key.Value):
 		i.add(key, "a credential does not belong into the file: set E2B_API_KEY in the environment")
 	case isMapping && key.Value == "intervals":
 		for each := waits.MapRange(); each.Next(); {

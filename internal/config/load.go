@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/Masterminds/semver/v3"
@@ -294,9 +295,13 @@ func splitNames(list string) []string {
 }
 
 var (
-	templateName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./:-]{0,199}$`)
-	domain       = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$`)
-	buildID      = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+	templateName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./:-]{0,199}$`) })
+	domain       = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$`)
+	})
+	buildID = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+	})
 )
 
 // serverBound is how long E2B's API may take to answer a create
@@ -348,13 +353,13 @@ func (c *Config) check(p *problems) {
 func (c *Config) checkTemplates(p *problems, templates []Template) {
 	seen := map[string]bool{}
 	for _, t := range templates {
-		if !templateName.MatchString(t.Name) {
+		if !templateName().MatchString(t.Name) {
 			p.addf("template %q: want a name of letters, digits and _ . / : - that begins with a letter or digit", t.Name)
 		}
 		if seen[t.Name] {
 			p.addf("template %s is named twice: leave one out", t.Name)
 		}
-		if t.BuildID != "" && !buildID.MatchString(t.BuildID) {
+		if t.BuildID != "" && !buildID().MatchString(t.BuildID) {
 			p.addf("template %s: build-id %q is no UUID: take it from the template's build", t.Name, t.BuildID)
 		}
 		if t.Priority < 0 {
@@ -370,7 +375,7 @@ func (c *Config) checkTemplates(p *problems, templates []Template) {
 func (c *Config) checkLive(p *problems) {
 	checkURL(p, "live.api-url (E2B_API_URL)", c.Live.APIURL)
 	checkURL(p, "live.sandbox-url (E2B_SANDBOX_URL)", c.Live.SandboxURL)
-	if c.Live.Domain != "" && !domain.MatchString(c.Live.Domain) {
+	if c.Live.Domain != "" && !domain().MatchString(c.Live.Domain) {
 		p.addf("live.domain (E2B_DOMAIN): want a bare domain, such as e2b.example, without scheme and path")
 	}
 	for i, l := range c.Live.Logs {

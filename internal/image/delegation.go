@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // delegation is what a script is given: it mounts cgroup2 where nobody has, and
@@ -21,8 +22,12 @@ var delegation string
 const delegationVersion = 1
 
 var (
-	markFirst = regexp.MustCompile(`(?m)^[ \t]*# >>> sandproof delegation ([0-9]+) >>>\n`)
-	markLast  = regexp.MustCompile(`(?m)^[ \t]*# <<< sandproof delegation ([0-9]+) <<<\n?`)
+	markFirst = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?m)^[ \t]*# >>> sandproof delegation ([0-9]+) >>>\n`)
+	})
+	markLast = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?m)^[ \t]*# <<< sandproof delegation ([0-9]+) <<<\n?`)
+	})
 )
 
 // RefusedError is why something is not done to an image, and the way out.
@@ -74,7 +79,7 @@ func Delegate(text string) (Change, error) {
 		// Wherever somebody put it, as long as it comes before envd.
 		if script, err := ReadScript(text); err == nil {
 			if _, ok := script.delegates(); ok {
-				line := strings.Count(text[:markFirst.FindStringIndex(text)[0]], "\n") + 1
+				line := strings.Count(text[:markFirst().FindStringIndex(text)[0]], "\n") + 1
 				return Change{Text: text, Line: line, Why: fmt.Sprintf("the delegation %d is in it already", delegationVersion)}, nil
 			}
 		}
@@ -102,7 +107,7 @@ func Delegate(text string) (Change, error) {
 
 // withoutDelegation takes a delegation out that was put in before.
 func withoutDelegation(text string) (string, error) {
-	first, last := markFirst.FindAllStringIndex(text, -1), markLast.FindAllStringIndex(text, -1)
+	first, last := markFirst().FindAllStringIndex(text, -1), markLast().FindAllStringIndex(text, -1)
 	switch {
 	case len(first) == 0 && len(last) == 0:
 		return text, nil
@@ -115,7 +120,7 @@ func withoutDelegation(text string) (string, error) {
 // isCurrent tells whether a script has the delegation as it is now, however it
 // is indented.
 func isCurrent(text string) bool {
-	first, last := markFirst.FindStringIndex(text), markLast.FindStringIndex(text)
+	first, last := markFirst().FindStringIndex(text), markLast().FindStringIndex(text)
 	if first == nil || last == nil {
 		return false
 	}
@@ -221,7 +226,7 @@ func insert(text string, at int) Change {
 		block = "\n" + block // what stood on the line before it stays there
 	}
 	change := Change{Text: text[:at] + block + text[at:]}
-	change.Line = strings.Count(change.Text[:markFirst.FindStringIndex(change.Text)[0]], "\n") + 1
+	change.Line = strings.Count(change.Text[:markFirst().FindStringIndex(change.Text)[0]], "\n") + 1
 	return change
 }
 

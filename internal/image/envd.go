@@ -10,6 +10,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/Masterminds/semver/v3"
 )
@@ -48,9 +49,9 @@ const standInModule = "sandproof/internal/fixtures/standin"
 
 var (
 	// linked is a value that the linker set, in the build settings.
-	linked = regexp.MustCompile(`-X[= ]['"]?([A-Za-z0-9_./-]+)=([A-Za-z0-9_.+-]+)`)
+	linked = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`-X[= ]['"]?([A-Za-z0-9_./-]+)=([A-Za-z0-9_.+-]+)`) })
 	// pseudo is a module version that holds a commit.
-	pseudo = regexp.MustCompile(`[.-][0-9]{14}-([0-9a-f]{12})$`)
+	pseudo = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[.-][0-9]{14}-([0-9a-f]{12})$`) })
 )
 
 // identify reads an envd binary, without running it. What it cannot tell is
@@ -62,7 +63,7 @@ func (e *Envd) identify(f *os.File) error {
 		return nil
 	}
 	e.Module, e.Go = clip(info.Path, 200), clip(info.GoVersion, 100)
-	if found := pseudo.FindStringSubmatch(info.Main.Version); found != nil {
+	if found := pseudo().FindStringSubmatch(info.Main.Version); found != nil {
 		e.Commit = found[1]
 	} else if v, err := semver.NewVersion(info.Main.Version); err == nil {
 		e.Version = v.String()
@@ -72,7 +73,7 @@ func (e *Envd) identify(f *os.File) error {
 		case "vcs.revision":
 			e.Commit = clip(setting.Value, 64)
 		case "-ldflags":
-			for _, set := range linked.FindAllStringSubmatch(setting.Value, 32) {
+			for _, set := range linked().FindAllStringSubmatch(setting.Value, 32) {
 				switch name := strings.ToLower(set[1][strings.LastIndexByte(set[1], '.')+1:]); {
 				case name == "version":
 					e.Version = clip(set[2], 64)

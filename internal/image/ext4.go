@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"sandproof/internal/redact"
@@ -98,17 +99,21 @@ const rootInode = 2
 var errNotThere = errors.New("the image has no such file")
 
 var (
-	statFirst  = regexp.MustCompile(`(?m)^Inode: ([0-9]+) +Type: ([a-z ]+?) +Mode: +0*([0-7]+) `)
-	statOwner  = regexp.MustCompile(`(?m)^User: +([0-9]+) +Group: +([0-9]+) +(?:Project: +[0-9]+ +)?Size: ([0-9]+)$`)
-	statTarget = regexp.MustCompile(`(?m)^Fast link dest: "(.*)"$`)
+	statFirst = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?m)^Inode: ([0-9]+) +Type: ([a-z ]+?) +Mode: +0*([0-7]+) `)
+	})
+	statOwner = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?m)^User: +([0-9]+) +Group: +([0-9]+) +(?:Project: +[0-9]+ +)?Size: ([0-9]+)$`)
+	})
+	statTarget = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^Fast link dest: "(.*)"$`) })
 	// safeName is what may stand in a request to debugfs without quotes; an
 	// image's links can hold anything.
-	safeName = regexp.MustCompile(`^[A-Za-z0-9._+@:-]+$`)
+	safeName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._+@:-]+$`) })
 )
 
 // look returns what a directory has by a name.
 func (e editor) look(ctx context.Context, dir int, name string) (inode, error) {
-	if !safeName.MatchString(name) {
+	if !safeName().MatchString(name) {
 		return inode{}, fmt.Errorf("a path in the image leads over the name %q, which is not followed", name)
 	}
 	out := &beginning{}
@@ -128,7 +133,7 @@ func (e editor) look(ctx context.Context, dir int, name string) (inode, error) {
 
 // parseStat reads what debugfs' stat prints.
 func parseStat(text string) (inode, error) {
-	first, owner := statFirst.FindStringSubmatch(text), statOwner.FindStringSubmatch(text)
+	first, owner := statFirst().FindStringSubmatch(text), statOwner().FindStringSubmatch(text)
 	if first == nil || owner == nil {
 		return inode{}, fmt.Errorf("debugfs told no inode in %.300q", text)
 	}
@@ -141,7 +146,7 @@ func parseStat(text string) (inode, error) {
 		return inode{}, fmt.Errorf("debugfs told the size %q", owner[3])
 	}
 	found := inode{number: number, kind: first[2], mode: first[3], owner: owner[1] + ":" + owner[2], size: size}
-	if target := statTarget.FindStringSubmatch(text); target != nil && found.kind == "symlink" && int64(len(target[1])) == found.size {
+	if target := statTarget().FindStringSubmatch(text); target != nil && found.kind == "symlink" && int64(len(target[1])) == found.size {
 		found.target = target[1]
 	}
 	return found, nil
@@ -299,7 +304,7 @@ func (t *tree) resolve(ctx context.Context, paths []string) ([]File, error) {
 			rest := strings.TrimPrefix(path.Clean(name), missing)
 			for at := missing; rest != path.Clean(name) && rest != ""; {
 				next, after, _ := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
-				if !safeName.MatchString(next) {
+				if !safeName().MatchString(next) {
 					break
 				}
 				at, rest = path.Join(at, next), after
@@ -377,7 +382,7 @@ func (t *tree) walk(name string) (f File, missing string) {
 			at = path.Dir(at)
 			found = t.known[at]
 			continue
-		case !safeName.MatchString(part):
+		case !safeName().MatchString(part):
 			f.Problem = fmt.Sprintf("the way to it leads over the name %q, which is not followed", part)
 			return f, ""
 		}

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -426,7 +427,7 @@ var shells = []string{"sh", "bash", "dash", "ash", "busybox"}
 // script reads an init script and its interpreter.
 func (i *inspector) script(ctx context.Context, init *Init, text string) (started []string, err error) {
 	init.Script = &Text{CRLF: strings.Contains(text, "\r\n"), NoNewline: !strings.HasSuffix(text, "\n"), text: text}
-	if mark := markFirst.FindStringSubmatch(text); mark != nil {
+	if mark := markFirst().FindStringSubmatch(text); mark != nil {
 		// A number too large for one is not ours.
 		init.Script.Patched, _ = strconv.Atoi(mark[1])
 	}
@@ -571,8 +572,8 @@ func (i *inspector) dropIns(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %s", err, said)
 		}
-		for _, entry := range listed.FindAllStringSubmatch(answers[0], -1) {
-			if name := entry[1]; strings.HasSuffix(name, ".conf") && safeName.MatchString(name) && len(byName) < maxDropIns {
+		for _, entry := range listed().FindAllStringSubmatch(answers[0], -1) {
+			if name := entry[1]; strings.HasSuffix(name, ".conf") && safeName().MatchString(name) && len(byName) < maxDropIns {
 				byName[name] = path.Join(f.Real, name)
 			}
 		}
@@ -589,7 +590,9 @@ func (i *inspector) dropIns(ctx context.Context) ([]string, error) {
 }
 
 // listed is a line of debugfs' ls -p: inode, mode, owner, name and size.
-var listed = regexp.MustCompile(`(?m)^/[0-9]+/[0-7]+/[0-9]+/[0-9]+/([^/\n]+)/[0-9]*/$`)
+var listed = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^/[0-9]+/[0-7]+/[0-9]+/[0-9]+/([^/\n]+)/[0-9]*/$`)
+})
 
 // unitKeys are the settings of a unit that have to do with envd's cgroups, its
 // output and its start.

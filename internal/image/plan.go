@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/aymanbagabas/go-udiff"
 	"golang.org/x/sys/unix"
@@ -483,7 +484,7 @@ func (o Options) wholeInit(ctx context.Context, e editor) (*change, error) {
 	return c, nil
 }
 
-var interpreter = regexp.MustCompile(`^#![ \t]*(/[^ \t\n]+)`)
+var interpreter = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^#![ \t]*(/[^ \t\n]+)`) })
 
 // bootable refuses an init that the kernel could not start in the image.
 func bootable(ctx context.Context, e editor, init []byte) error {
@@ -491,7 +492,7 @@ func bootable(ctx context.Context, e editor, init []byte) error {
 		return nil
 	}
 	first, _, _ := bytes.Cut(init, []byte("\n"))
-	m := interpreter.FindSubmatch(init)
+	m := interpreter().FindSubmatch(init)
 	switch {
 	case bytes.HasSuffix(first, []byte("\r")):
 		return refuse("save it with LF alone", "the init to install has lines that end in CR LF: the kernel looks for an interpreter whose name ends in CR, and does not start it")
@@ -556,7 +557,9 @@ IOWeight=10000
 )
 
 // delegates is a unit's line that has systemd delegate everything.
-var delegates = regexp.MustCompile(`(?mi)^[ \t]*Delegate[ \t]*=[ \t]*(yes|true|on|1|[a-z -]*\bcpu\b[a-z -]*\bmemory\b[a-z -]*)[ \t]*$`)
+var delegates = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?mi)^[ \t]*Delegate[ \t]*=[ \t]*(yes|true|on|1|[a-z -]*\bcpu\b[a-z -]*\bmemory\b[a-z -]*)[ \t]*$`)
+})
 
 // dropIn gives envd's unit what it needs.
 func dropIn(ctx context.Context, e editor) (*change, error) {
@@ -581,7 +584,7 @@ func dropIn(ctx context.Context, e editor) (*change, error) {
 	switch {
 	case bytes.Equal(c.before, c.after):
 		c.nothing, c.why = true, fmt.Sprintf("the delegation %d is in it already", delegationVersion)
-	case c.before == nil && delegates.Match(unit):
+	case c.before == nil && delegates().Match(unit):
 		c.nothing, c.why = true, at+" delegates already; it is left as it is"
 	}
 	return c, nil

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"sandproof/internal/redact"
 )
@@ -18,10 +19,12 @@ const Restart = "Restart the orchestrator on every node that has this storage, a
 	"builds that it has opened in memory for 25 hours, and goes on giving sandboxes the old bytes until then. Sandboxes that run keep what they have."
 
 // buildID is the form of a build's ID: a UUID.
-var buildID = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+var buildID = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+})
 
 // IsBuildID tells whether a name has the form of a build's ID.
-func IsBuildID(name string) bool { return buildID.MatchString(name) }
+func IsBuildID(name string) bool { return buildID().MatchString(name) }
 
 // Cached is what a cache holds of a build.
 type Cached struct {

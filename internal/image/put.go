@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,15 +36,17 @@ type attributes struct {
 type stamp struct{ seconds, extra string }
 
 var (
-	statTime = regexp.MustCompile(`(?m)^ *(ctime|atime|mtime|crtime): 0x([0-9a-f]{1,8})(?::([0-9a-f]{1,8}))? -- `)
-	eaName   = regexp.MustCompile(`(?m)^  (\S+) \([0-9]+\)`)
-	eaSafe   = regexp.MustCompile(`^(user|security|trusted|system)\.[A-Za-z0-9._-]+$`)
+	statTime = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?m)^ *(ctime|atime|mtime|crtime): 0x([0-9a-f]{1,8})(?::([0-9a-f]{1,8}))? -- `)
+	})
+	eaName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^  (\S+) \([0-9]+\)`) })
+	eaSafe = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(user|security|trusted|system)\.[A-Za-z0-9._-]+$`) })
 )
 
 // parseTimes reads the times that debugfs' stat prints.
 func parseTimes(text string) map[string]stamp {
 	times := map[string]stamp{}
-	for _, m := range statTime.FindAllStringSubmatch(text, -1) {
+	for _, m := range statTime().FindAllStringSubmatch(text, -1) {
 		times[m[1]] = stamp{m[2], m[3]}
 	}
 	return times
@@ -72,12 +75,12 @@ func (e editor) attributesOf(ctx context.Context, number int) (attributes, error
 	if err != nil {
 		return attributes{}, err
 	}
-	for _, m := range eaName.FindAllStringSubmatch(list, -1) {
+	for _, m := range eaName().FindAllStringSubmatch(list, -1) {
 		// The content of a small file, which goes with the content.
 		if m[1] == "system.data" {
 			continue
 		}
-		if !eaSafe.MatchString(m[1]) {
+		if !eaSafe().MatchString(m[1]) {
 			return attributes{}, fmt.Errorf("it has an extended attribute of the name %q, which debugfs cannot be told to keep", m[1])
 		}
 		if a.xattrs[m[1]], err = e.xattr(ctx, number, m[1]); err != nil {

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"mvdan.cc/sh/v3/expand"
 	"mvdan.cc/sh/v3/syntax"
@@ -359,7 +360,7 @@ func (w *walker) nested(text string, line int, within []place) {
 }
 
 // controllerName is what a controller can be called.
-var controllerName = regexp.MustCompile(`^[a-z_0-9]+$`)
+var controllerName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z_0-9]+$`) })
 
 func (w *walker) enable(file string, words []string, line uint, quiet bool, within []place) {
 	step := Step{Kind: StepEnable, Line: int(line), Target: file, Quiet: quiet, within: within}
@@ -373,7 +374,7 @@ func (w *walker) enable(file string, words []string, line uint, quiet bool, with
 		for field := range strings.FieldsSeq(strings.NewReplacer(`\n`, " ", `\t`, " ").Replace(word)) {
 			name, ok := strings.CutPrefix(field, "+")
 			switch {
-			case ok && controllerName.MatchString(name):
+			case ok && controllerName().MatchString(name):
 				step.Controllers = append(step.Controllers, name)
 			case ok || strings.Contains(field, "%"):
 				step.Open = true

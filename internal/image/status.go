@@ -111,5 +111,5 @@ func (s *Status) byInit(ctx context.Context) {
 
 // hasMarks tells whether what is there already is sandproof's.
 func hasMarks(c *change) bool {
-	return c.path == dropInPath && c.before != nil || markFirst.Match(c.before)
+	return c.path == dropInPath && c.before != nil || markFirst().Match(c.before)
 }

@@ -207,7 +207,7 @@ func mark(ctx context.Context, place place, settle, poll time.Duration, holdFina
 	return s, nil
 }
 
-var fileName = regexp.MustCompile(`^(.+)\.(stdout|stderr)\.([0-9]{1,9})$`)
+var fileName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(.+)\.(stdout|stderr)\.([0-9]{1,9})$`) })
 
 // list returns the task's log files: regular files by their own name, since
 // the directory holds FIFOs as well, which must never be opened.
@@ -237,7 +237,7 @@ func (f Files) list(context.Context) ([]logFile, error) {
 // logFileOf reads the name of a file in a directory of logs; false where it is
 // none of the task's.
 func logFileOf(dir, name, task string) (logFile, bool) {
-	match := fileName.FindStringSubmatch(name)
+	match := fileName().FindStringSubmatch(name)
 	if match == nil || match[1] != task {
 		return logFile{}, false
 	}
@@ -685,7 +685,7 @@ func nothing(p place) string {
 	for _, dir := range dirs {
 		entries, _ := os.ReadDir(dir) // what cannot be read was an error at the mark
 		for _, entry := range entries {
-			if match := fileName.FindStringSubmatch(entry.Name()); match != nil && !slices.Contains(tasks, match[1]) {
+			if match := fileName().FindStringSubmatch(entry.Name()); match != nil && !slices.Contains(tasks, match[1]) {
 				tasks = append(tasks, match[1])
 			}
 		}

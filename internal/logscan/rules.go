@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"sandproof/internal/evidence"
 )
@@ -20,7 +21,7 @@ type Rule struct {
 	Says map[string]string
 	// Match is tried on the normalised message. Its groups named group,
 	// property and errno become the finding's fields.
-	Match *regexp.Regexp
+	Match func() *regexp.Regexp
 	// Samples must match this rule and no earlier one; Others are lines like
 	// them that must not.
 	Samples, Others []string
@@ -49,6 +50,12 @@ func from(first, meaning string) map[string]string {
 	return says
 }
 
+// pattern is an expression that is compiled when it is first asked for: many
+// runs of the program ask for none.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
+}
+
 // causes are the words that envd puts before the failure that it names last.
 const causes = `^(?:failed to create (?:cgroup2 manager|cgroups|\S+ cgroup): )*`
 
@@ -65,28 +72,28 @@ var rules = []Rule{
 		ID: "CG005", Class: evidence.FindingFailure, Meaning: "cgroups were switched off on purpose",
 		Says:    from(genC, "somebody started envd with --no-cgroups: nothing is limited"),
 		Others:  []string{"envd --no-cgroups", "usage: cgroups disabled via --no-cgroups"},
-		Match:   regexp.MustCompile(`^cgroups disabled via --no-cgroups`),
+		Match:   pattern(`^cgroups disabled via --no-cgroups`),
 		Samples: []string{"cgroups disabled via --no-cgroups; using no-op cgroup manager"},
 	},
 	{
 		ID: "CG003", Class: evidence.FindingFailure, Meaning: "envd gave up its cgroups: nothing is limited",
 		Says:    always("nothing is limited, whatever directories are there"),
 		Others:  []string{"falling back to polling", "echo falling back to no-op cgroup manager", "not falling back to no-op cgroup manager"},
-		Match:   regexp.MustCompile(`^falling back to no-op cgroup manager`),
+		Match:   pattern(`^falling back to no-op cgroup manager`),
 		Samples: []string{"falling back to no-op cgroup manager"},
 	},
 	{
 		ID: "CG004", Class: evidence.FindingFailure, Meaning: "one limit was skipped, since its file does not exist",
 		Says:    from(genC, "this limit alone is missing: its file was not there or could not be written; the others stand"),
 		Others:  []string{`cgroup property "io.weight" available at "/sys/fs/cgroup/user"`, `skipping cgroup property "io.weight" unavailable at "/x", skipping`},
-		Match:   regexp.MustCompile(`^cgroup property "(?P<property>[^"]+)" unavailable at "[^"]*?(?P<group>[^"/]+)", skipping`),
+		Match:   pattern(`^cgroup property "(?P<property>[^"]+)" unavailable at "[^"]*?(?P<group>[^"/]+)", skipping`),
 		Samples: []string{`cgroup property "io.weight" unavailable at "/sys/fs/cgroup/user", skipping`},
 	},
 	{
 		ID: "CG006", Class: evidence.FindingFailure, Meaning: "no cgroup2 is mounted where envd looks",
 		Says:   from(genBPrime, "envd looked at the file system's type and gave up: nothing is limited"),
 		Others: []string{"cgroup root /sys/fs/cgroup is a cgroup2 filesystem", "checking whether cgroup root /sys/fs/cgroup is not a cgroup2 filesystem"},
-		Match:  regexp.MustCompile(causes + `(?:cgroup root \S+ is not a cgroup2 filesystem|failed to statfs cgroup root)`),
+		Match:  pattern(causes + `(?:cgroup root \S+ is not a cgroup2 filesystem|failed to statfs cgroup root)`),
 		Samples: []string{
 			"failed to create cgroup2 manager: cgroup root /sys/fs/cgroup is not a cgroup2 filesystem (type=0x62656572)",
 			"failed to create cgroup2 manager: failed to statfs cgroup root /sys/fs/cgroup: no such file or directory",
@@ -100,7 +107,7 @@ var rules = []Rule{
 			genC:      "its file was there and the write failed for another reason than rights, which makes envd give up all",
 		},
 		Others: []string{"failed to write cgroup properties", "failed to write file cgroup property: x", "warning: failed to write cgroup property: x"},
-		Match:  regexp.MustCompile(causes + `failed to write cgroup property(?: "[^"]+")?: (?:\w+ \S*/(?P<group>[^/ ]+)/(?P<property>[^/ :]+): )?(?P<errno>.*)$`),
+		Match:  pattern(causes + `failed to write cgroup property(?: "[^"]+")?: (?:\w+ \S*/(?P<group>[^/ ]+)/(?P<property>[^/ :]+): )?(?P<errno>.*)$`),
 		Samples: []string{
 			"failed to create cgroup2 manager: failed to create cgroups: failed to create user cgroup: failed to write cgroup property: open /sys/fs/cgroup/user/memory.high: permission denied",
 			"failed to write cgroup property: open /sys/fs/cgroup/user/cpu.weight: permission denied",
@@ -112,7 +119,7 @@ var rules = []Rule{
 		ID: "CG007", Class: evidence.FindingFailure, Meaning: "a cgroup could not be made",
 		Says:   always("envd could not make a group, and gives up all"),
 		Others: []string{"failed to create network cgroup: x", "failed to create cgroup directory: mkdir /sys/fs/cgroup/e2b: x"},
-		Match: regexp.MustCompile(`^(?:failed to create (?:cgroup2 manager|cgroups): )*` +
+		Match: pattern(`^(?:failed to create (?:cgroup2 manager|cgroups): )*` +
 			`failed to create (?:(?P<group>user|ptys?|socats?) cgroup(?:: failed to create cgroup root)?|cgroup root)(?:: mkdir \S+)?(?:: (?P<errno>.*))?$`),
 		Samples: []string{
 			"failed to create cgroup2 manager: failed to create cgroups: failed to create pty cgroup: failed to create cgroup root: mkdir /sys/fs/cgroup/ptys: read-only file system",
@@ -123,49 +130,49 @@ var rules = []Rule{
 		ID: "CG001", Class: evidence.FindingFailure, Meaning: "envd could not set its cgroups up",
 		Says:    always("envd could not set its groups up, and gives up all"),
 		Others:  []string{"failed to create cgroup manager: x", "the orchestrator failed to create cgroup2 manager"},
-		Match:   regexp.MustCompile(`^failed to create (?:cgroup2 manager|cgroups)`),
+		Match:   pattern(`^failed to create (?:cgroup2 manager|cgroups)`),
 		Samples: []string{"failed to create cgroup2 manager: permission denied"},
 	},
 	{
 		ID: "CG009", Class: evidence.FindingFailure, Meaning: "envd could not read the guest's memory size",
 		Says:    always("envd could not reckon its limits, and gives up all"),
 		Others:  []string{"failed to calculate metrics: x", "warning: failed to calculate host metrics: x"},
-		Match:   regexp.MustCompile(`^failed to calculate host metrics: (?P<errno>.*)$`),
+		Match:   pattern(`^failed to calculate host metrics: (?P<errno>.*)$`),
 		Samples: []string{"failed to calculate host metrics: open /proc/meminfo: no such file or directory"},
 	},
 	{
 		ID: "BT001", Class: evidence.FindingControl, Meaning: "the init script began",
-		Match:   regexp.MustCompile(`^=== E2B Init Starting ===$`),
+		Match:   pattern(`^=== E2B Init Starting ===$`),
 		Samples: []string{"=== E2B Init Starting ==="},
 	},
 	{
 		ID: "BT002", Class: evidence.FindingControl, Meaning: "the init script mounted the file systems",
-		Match:   regexp.MustCompile(`^✓ Filesystems mounted(?: \(with cgroup delegation\))?$`),
+		Match:   pattern(`^✓ Filesystems mounted(?: \(with cgroup delegation\))?$`),
 		Samples: []string{"✓ Filesystems mounted", "✓ Filesystems mounted (with cgroup delegation)"},
 	},
 	{
 		ID: "BT003", Class: evidence.FindingControl, Meaning: "the init script set the network up",
-		Match:   regexp.MustCompile(`^✓ Network configured$`),
+		Match:   pattern(`^✓ Network configured$`),
 		Samples: []string{"✓ Network configured"},
 	},
 	{
 		ID: "BT004", Class: evidence.FindingControl, Meaning: "the init script starts envd",
-		Match:   regexp.MustCompile(`^=== Starting envd ===$|^--- \[GUEST\] Starting envd daemon ---$`),
+		Match:   pattern(`^=== Starting envd ===$|^--- \[GUEST\] Starting envd daemon ---$`),
 		Samples: []string{"=== Starting envd ===", "--- [GUEST] Starting envd daemon ---"},
 	},
 	{
 		ID: "BT005", Class: evidence.FindingControl, Meaning: "the init script started envd",
-		Match:   regexp.MustCompile(`^=== Init complete, envd started ===$`),
+		Match:   pattern(`^=== Init complete, envd started ===$`),
 		Samples: []string{"=== Init complete, envd started ==="},
 	},
 	{
 		ID: CanaryRule, Class: evidence.FindingControl, Meaning: "the guest probe's own line came through the console",
-		Match:   regexp.MustCompile(`^sandproof canary [A-Z2-7]+$`),
+		Match:   pattern(`^sandproof canary [A-Z2-7]+$`),
 		Samples: []string{"sandproof canary ABCDEFGHIJKLMNOPQRSTUVWXYZ"},
 	},
 	{
 		ID: "CGOK1", Class: evidence.FindingBenign, Meaning: "the kernel or systemd speaks of cgroups at boot",
-		Match: regexp.MustCompile(`^cgroup: (?:Disabling|Unknown subsys|cgroup2?: |fork rejected|option|.*hierarchy)|^systemd\b.*cgroup|^Command line: .*cgroup|^Kernel command line: .*cgroup|^Memory cgroup out of memory`),
+		Match: pattern(`^cgroup: (?:Disabling|Unknown subsys|cgroup2?: |fork rejected|option|.*hierarchy)|^systemd\b.*cgroup|^Command line: .*cgroup|^Kernel command line: .*cgroup|^Memory cgroup out of memory`),
 		Samples: []string{
 			"cgroup: Disabling memory control group subsystem", "systemd[1]: Detected cgroup v2 with unified hierarchy",
 			"Kernel command line: console=ttyS0 cgroup_disable=memory",
@@ -173,7 +180,7 @@ var rules = []Rule{
 	},
 	{
 		ID: "CGOK2", Class: evidence.FindingBenign, Meaning: "a line of a Go stack trace: a function or a file, and no words",
-		Match: regexp.MustCompile(`^(?:created by )?\S*/\S*cgroup\S*(?:\([0-9a-fx{}.,?_ ]*\))?(?: in goroutine \d+)?(?: \+0x[0-9a-f]+)?$`),
+		Match: pattern(`^(?:created by )?\S*/\S*cgroup\S*(?:\([0-9a-fx{}.,?_ ]*\))?(?: in goroutine \d+)?(?: \+0x[0-9a-f]+)?$`),
 		Samples: []string{
 			"github.com/e2b-dev/infra/packages/orchestrator/pkg/sandbox/cgroup.(*managerImpl).failed(...)",
 			"/build/packages/orchestrator/pkg/sandbox/cgroup/errors.go:63 +0x1d",
@@ -183,7 +190,7 @@ var rules = []Rule{
 	},
 	{
 		ID: unknownRule, Class: evidence.FindingUnknown, Meaning: "speaks of cgroup trouble, and no rule knows it",
-		Match:   regexp.MustCompile(`(?i)cgroup.*(?:denied|fail|error|no such|invalid|unable|cannot|could not|unavailable|not permitted|not supported|read-only|busy|fall)|(?:fail|error|unable|cannot|could not|fall).*cgroup|failed to calculate host metrics`),
+		Match:   pattern(`(?i)cgroup.*(?:denied|fail|error|no such|invalid|unable|cannot|could not|unavailable|not permitted|not supported|read-only|busy|fall)|(?:fail|error|unable|cannot|could not|fall).*cgroup|failed to calculate host metrics`),
 		Samples: []string{"cgroup v3 backend: operation not permitted", "could not attach: error in cgroup controller"},
 	},
 }
@@ -249,7 +256,7 @@ func Classify(r Record) *Rule {
 	}
 	if speaks(r.Message) {
 		for i := range rules {
-			if rules[i].Match.MatchString(r.Message) {
+			if rules[i].Match().MatchString(r.Message) {
 				return &rules[i]
 			}
 		}
@@ -268,8 +275,8 @@ func (r *Rule) finding(record Record, raw []byte) evidence.Finding {
 	if r.Match == nil {
 		return f
 	}
-	match := r.Match.FindStringSubmatch(record.Message)
-	for i, name := range r.Match.SubexpNames() {
+	match := r.Match().FindStringSubmatch(record.Message)
+	for i, name := range r.Match().SubexpNames() {
 		switch name {
 		case "group":
 			f.Group = directoryOf(match[i])

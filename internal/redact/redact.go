@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -68,18 +69,20 @@ func forms(secret string) []string {
 // header or field that carries them. No word boundary is asked for before
 // them: after an escape, as in "\ne2b_…", there is none.
 var (
-	prefixed = regexp.MustCompile(`(?:sk_)?e2b_[0-9a-fA-F]{8,}`)
-	bearer   = regexp.MustCompile(`(?i)(bearer(?:\s|%20|\+)+)[A-Za-z0-9._~+/=%-]{6,}`)
+	prefixed = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?:sk_)?e2b_[0-9a-fA-F]{8,}`) })
+	bearer   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)(bearer(?:\s|%20|\+)+)[A-Za-z0-9._~+/=%-]{6,}`) })
 	// named is a name, the quote that closes it, the separator, what opens the
 	// value, and the value, in text, JSON and URLs. A value does not begin with
 	// what may follow a closing quote in JSON: a text that ends in "apiKey:"
 	// has no value, and what comes after it must stay.
-	named = regexp.MustCompile(`(?i)((?:authorization|(?:api|admin)[-_]?key|(?:access|admin|supabase)[-_]?token)` +
-		`((?:\\*["']|%22|%27)?)` + `\s*(?:[:=]|%3a|%3d)(?:\s|%20|\+)*` + `(?:\[|%5b)?)` + `((?:\\*["']|%22|%27)?)` +
-		`((?:(?:bearer|basic|token)(?:\s|%20|\+)+)?[^\s"'\\,;&\[\]{}:][^\s"'\\,;&\[\]{}]*)`)
+	named = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)((?:authorization|(?:api|admin)[-_]?key|(?:access|admin|supabase)[-_]?token)` +
+			`((?:\\*["']|%22|%27)?)` + `\s*(?:[:=]|%3a|%3d)(?:\s|%20|\+)*` + `(?:\[|%5b)?)` + `((?:\\*["']|%22|%27)?)` +
+			`((?:(?:bearer|basic|token)(?:\s|%20|\+)+)?[^\s"'\\,;&\[\]{}:][^\s"'\\,;&\[\]{}]*)`)
+	})
 	// nothing is what keeps no secret in a value's place: the mask too, or the
 	// quote before it.
-	nothing = regexp.MustCompile(`^(?:null|true|false|redacted|%22|%27)$`)
+	nothing = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?:null|true|false|redacted|%22|%27)$`) })
 )
 
 // Bytes returns text without secrets; the given slice is not changed.
@@ -87,11 +90,11 @@ func (r *Redactor) Bytes(text []byte) []byte {
 	for _, secret := range r.secrets {
 		text = bytes.ReplaceAll(text, secret, []byte(mask))
 	}
-	text = prefixed.ReplaceAll(text, []byte(mask))
-	text = named.ReplaceAllFunc(text, func(match []byte) []byte {
-		parts := named.FindSubmatch(match)
+	text = prefixed().ReplaceAll(text, []byte(mask))
+	text = named().ReplaceAllFunc(text, func(match []byte) []byte {
+		parts := named().FindSubmatch(match)
 		name, closing, opening, value := parts[1], parts[2], parts[3], parts[4]
-		if nothing.Match(value) {
+		if nothing().Match(value) {
 			return match
 		}
 		hidden := string(opening) + mask
@@ -105,7 +108,7 @@ func (r *Redactor) Bytes(text []byte) []byte {
 		}
 		return append(slices.Clone(name), hidden...)
 	})
-	return bearer.ReplaceAll(text, []byte("${1}"+mask))
+	return bearer().ReplaceAll(text, []byte("${1}"+mask))
 }
 
 // String returns text without secrets.

@@ -4,19 +4,20 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"sandproof/internal/evidence"
 )
 
 // skipLine is envd's line about a limit that it leaves out (f4bd1b24b).
-var skipLine = regexp.MustCompile(`^cgroup property "([^"]+)" unavailable at "`)
+var skipLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^cgroup property "([^"]+)" unavailable at "`) })
 
 // journalLosses splits envd's own lines about cgroups in those about IO
 // weights alone and all others. Every line that envd prints about cgroups is a
 // complaint: on success it says nothing.
 func journalLosses(lines []string) (io, others []string) {
 	for _, line := range lines {
-		if m := skipLine.FindStringSubmatch(line); m != nil && strings.HasPrefix(m[1], "io.") {
+		if m := skipLine().FindStringSubmatch(line); m != nil && strings.HasPrefix(m[1], "io.") {
 			io = append(io, line)
 			continue
 		}

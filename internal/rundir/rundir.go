@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -111,13 +112,13 @@ const (
 	maxRecordLine = 1 << 20
 )
 
-var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$`)
+var validName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$`) })
 
 // Create makes the directory of a new run below root and writes its manifest
 // and the effective configuration. A name that exists already is an error:
 // records of two runs are never mixed.
 func Create(root string, m Manifest, effectiveConfig []byte) (*Run, error) {
-	if !validName.MatchString(m.Run) || m.Run == latestLink {
+	if !validName().MatchString(m.Run) || m.Run == latestLink {
 		return nil, fmt.Errorf("run name %q: use up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit", m.Run)
 	}
 	dir := filepath.Join(root, m.Run)

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -23,9 +24,11 @@ import (
 // renames them (dateext is its default on many systems), and as those are called
 // that are packed in a way that is not read here.
 var (
-	nomadName       = regexp.MustCompile(`^(.+\.(?:stdout|stderr))\.(\d{1,9})(?:\.gz)?$`)
-	otherName       = regexp.MustCompile(`\.log(?:[.-](?:\d+|old))*(?:\.gz)?$`)
-	packedOtherwise = regexp.MustCompile(`(?:\.(?:stdout|stderr)\.\d{1,9}|\.log(?:[.-](?:\d+|old))*)\.(?:xz|zst|bz2|lz4|Z|zip)$`)
+	nomadName       = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(.+\.(?:stdout|stderr))\.(\d{1,9})(?:\.gz)?$`) })
+	otherName       = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\.log(?:[.-](?:\d+|old))*(?:\.gz)?$`) })
+	packedOtherwise = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?:\.(?:stdout|stderr)\.\d{1,9}|\.log(?:[.-](?:\d+|old))*)\.(?:xz|zst|bz2|lz4|Z|zip)$`)
+	})
 )
 
 // packed are the first bytes of packed files: of gzip (RFC 1952), zstd (RFC
@@ -69,7 +72,7 @@ func find(ctx context.Context, paths []string) (files []logFile, troubles []stri
 			case err != nil:
 				troubles = append(troubles, fmt.Sprintf("list %s: %v", path, hinted(err)))
 			case entry.IsDir():
-			case packedOtherwise.MatchString(entry.Name()):
+			case packedOtherwise().MatchString(entry.Name()):
 				troubles = append(troubles, path+" is packed in a way that is not read here, and was not; unpack it")
 			case !named && !isLog(entry.Name()):
 			case entry.Type()&fs.ModeSymlink != 0:
@@ -120,15 +123,15 @@ func identityOf(file *os.File) (id identity, named bool) {
 	return identity{stat.Dev, stat.Ino}, stat.Nlink > 0
 }
 
-func isLog(name string) bool { return nomadName.MatchString(name) || otherName.MatchString(name) }
+func isLog(name string) bool { return nomadName().MatchString(name) || otherName().MatchString(name) }
 
 func fileOf(path string) logFile {
 	f := logFile{path: path, stream: path, log: path, packed: strings.HasSuffix(path, ".gz")}
-	if suffix := otherName.FindString(path); suffix != "" {
+	if suffix := otherName().FindString(path); suffix != "" {
 		f.log = strings.TrimSuffix(path, suffix) + ".log"
 	}
 	f.task = f.log
-	if match := nomadName.FindStringSubmatch(filepath.Base(path)); match != nil {
+	if match := nomadName().FindStringSubmatch(filepath.Base(path)); match != nil {
 		if index, err := strconv.Atoi(match[2]); err == nil {
 			f.stream, f.index, f.rotated = filepath.Join(filepath.Dir(path), match[1]), index, true
 			f.log, f.task = f.stream, match[1]
