@@ -1,8 +1,6 @@
 package history
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -47,59 +45,6 @@ type logFile struct {
 	// rotated: index is Nomad's, and not 0 for want of one; packed: its bytes
 	// are compressed.
 	rotated, packed bool
-}
-
-// find lists the logs that paths hold, in the order in which they were written
-// for each stream, and what of them cannot be looked at.
-func find(ctx context.Context, paths []string) (files []logFile, troubles []string, err error) {
-	seen := map[identity]bool{}
-	roots := make([]string, 0, len(paths))
-	for _, path := range paths {
-		root, err := filepath.EvalSymlinks(path)
-		if err != nil {
-			return nil, nil, fmt.Errorf("look for logs: %w; name a file or a directory of logs", err)
-		}
-		roots = append(roots, root)
-	}
-	for _, root := range roots {
-		err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-			named := path == root
-			switch {
-			case ctx.Err() != nil:
-				return ctx.Err()
-			case errors.Is(err, fs.ErrNotExist):
-				troubles = append(troubles, path+" was removed while it was listed, and what it held was not read")
-			case err != nil:
-				troubles = append(troubles, fmt.Sprintf("list %s: %v", path, hinted(err)))
-			case entry.IsDir():
-			case packedOtherwise().MatchString(entry.Name()):
-				troubles = append(troubles, path+" is packed in a way that is not read here, and was not; unpack it")
-			case !named && !isLog(entry.Name()):
-			case entry.Type()&fs.ModeSymlink != 0:
-				if target, err := filepath.EvalSymlinks(path); err != nil || !within(roots, target) {
-					troubles = append(troubles, path+" is a symlink to the outside and was not followed; name its target as well")
-				}
-			case entry.Type().IsRegular():
-				id, err := identify(path)
-				if err != nil || !seen[id] { // what cannot be looked at cannot be read, which its reading tells
-					file := fileOf(path)
-					file.id = id
-					files = append(files, file)
-				}
-				seen[id] = err == nil
-			case named: // a FIFO among the logs is Nomad's own, and must never be opened
-				troubles = append(troubles, path+" is no regular file and was not opened")
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, nil, err
-		}
-	}
-	slices.SortFunc(files, func(a, b logFile) int {
-		return cmp.Or(cmp.Compare(a.stream, b.stream), cmp.Compare(a.index, b.index), cmp.Compare(a.path, b.path))
-	})
-	return files, troubles, nil
 }
 
 // identity is a file, by whatever name: paths may hold one another, and may be
