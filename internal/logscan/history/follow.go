@@ -7,17 +7,22 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strconv"
 	"time"
 
 	"sandproof/internal/logscan/search"
 )
 
-// The pauses of Follow: between two looks at the newest file of each log, and
-// between two looks for new files.
+// The pauses of Follow: between two looks at the newest file of each log that may
+// have grown, and between two looks for new files and at all of them.
 const (
 	followLook = 100 * time.Millisecond
 	followFind = time.Second
 )
+
+// lively is for how long after it grew a log is looked at for its next file as
+// often as for what it grew by: a writer begins the next when one is full.
+const lively = 10 * time.Second
 
 // Follow goes on where Scan would end: it looks at what grows, at new files and
 // at new allocations until the context ends, and reports on all of it. Lines
@@ -66,14 +71,18 @@ type follow struct {
 	// one.
 	current map[string]*tailed
 	tails   map[*tailed]bool
-	// held are the open files: as long as one is open, no other has its identity.
-	held map[identity]bool
+	// held are the open files, and by which watch: as long as one is open, no other
+	// has its identity. watched are the logs to which the watches belong.
+	held    map[identity]int
+	watch   watch
+	watched map[int]*tailed
 }
 
 func newFollow(s *scan, paths []string) *follow {
 	return &follow{
 		worker: newWorker(s), paths: paths, finder: newFinder(), block: make([]byte, edge),
-		current: map[string]*tailed{}, tails: map[*tailed]bool{}, held: map[identity]bool{},
+		current: map[string]*tailed{}, tails: map[*tailed]bool{}, held: map[identity]int{},
+		watch: newWatch(), watched: map[int]*tailed{},
 	}
 }
 
@@ -82,8 +91,15 @@ type tailed struct {
 	log    *log
 	stream string
 	newest int
-	text   text
-	read   int64 // up to here whole lines were read
+	// rotated: there will be a next file. grown is when this one was seen to have
+	// grown.
+	rotated bool
+	grown   time.Time
+	// watched: the newest file's watch tells when to look at it; due: it did, or
+	// something else is a reason to.
+	watched, due bool
+	text         text
+	read         int64 // up to here whole lines were read
 	// skip: the open line is longer than any may be, and its rest says nothing.
 	skip bool
 	// waited is where the record begins for the end of which a look was waited.
@@ -109,6 +125,7 @@ func (f *follow) refresh(ctx context.Context) {
 	f.take(files, false)
 	for t := range f.tails {
 		f.letGo(t)
+		t.due = true
 	}
 }
 
@@ -116,7 +133,7 @@ func (f *follow) refresh(ctx context.Context) {
 // beginning, what they hold is history.
 func (f *follow) take(files []logFile, history bool) {
 	for _, file := range files {
-		if file.packed || f.held[file.id] {
+		if _, held := f.held[file.id]; held || file.packed {
 			continue
 		}
 		t := f.current[file.stream]
@@ -144,8 +161,12 @@ func (f *follow) take(files []logFile, history bool) {
 			f.drop(t)
 		}
 		id, _ := identityOf(opened)
-		f.held[id], f.tails[t], f.current[file.stream] = true, true, t
-		t.newest, t.head = file.index, nil
+		f.held[id], f.tails[t], f.current[file.stream] = f.watch.add(opened), true, t
+		t.watched, t.due = f.held[id] != noWatch, true
+		if t.watched {
+			f.watched[f.held[id]] = t
+		}
+		t.newest, t.head, t.rotated = file.index, nil, file.rotated
 		t.text.add(file.path, opened, size)
 		f.report.Files++
 		switch {
@@ -214,6 +235,8 @@ func (f *follow) letGo(t *tailed) {
 func (f *follow) closeFiles(parts []part) {
 	for _, p := range parts {
 		id, _ := identityOf(p.file)
+		f.watch.remove(f.held[id])
+		delete(f.watched, f.held[id])
 		delete(f.held, id)
 		_ = p.file.Close()
 	}
@@ -221,8 +244,20 @@ func (f *follow) closeFiles(parts []part) {
 
 // look reads what came; at the end also a line that has none.
 func (f *follow) look(end bool) {
+	ids, all := f.watch.written()
+	for _, id := range ids {
+		if t := f.watched[id]; t != nil {
+			t.due = true
+		}
+	}
 	for t := range f.tails {
-		f.lookAtOne(t, end)
+		if t.due || all || end || !t.watched || t.read < t.text.size {
+			t.due = false
+			f.lookAtOne(t, end)
+		}
+		for t.rotated && time.Since(t.grown) < lively && f.next(t) {
+			f.lookAtOne(t, end)
+		}
 	}
 }
 
@@ -230,6 +265,21 @@ func (f *follow) lookAtOne(t *tailed, end bool) {
 	if !t.copied && f.grow(t) {
 		f.read(t, end)
 	}
+}
+
+// next takes up a log's next file, and tells whether there is one.
+func (f *follow) next(t *tailed) bool {
+	index := t.newest + 1
+	file := fileOf(t.stream + "." + strconv.Itoa(index))
+	info, err := os.Lstat(file.path)
+	if f.current[t.stream] != t || err != nil || !info.Mode().IsRegular() {
+		return false // refresh tells of trouble
+	}
+	if file.id, err = identify(file.path); err != nil {
+		return false
+	}
+	f.take([]logFile{file}, false)
+	return t.newest == index
 }
 
 // grow notes the newest file's present size, and tells whether there is
@@ -251,6 +301,7 @@ func (f *follow) grow(t *tailed) bool {
 		t.before, t.head = t.head, nil
 		f.sameHead(t)
 	case size > last.size:
+		t.grown = time.Now()
 		t.text.size += size - last.size
 		last.size = size
 		f.sameHead(t)
@@ -327,6 +378,7 @@ func lastLine(r io.ReaderAt, from, size int64) (int64, error) {
 }
 
 func (f *follow) close() {
+	f.watch.close()
 	for t := range f.tails {
 		t.text.close()
 	}

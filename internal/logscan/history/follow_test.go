@@ -100,7 +100,8 @@ func TestFollowsRotation(t *testing.T) {
 		}, Failures, 2, ""},
 		{"nothing", func(followed) {}, Clean, 0, ""},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		follows := func(t *testing.T, watched bool) {
+			t.Helper()
 			dir := t.TempDir()
 			path := filepath.Join(dir, "x.log")
 			write(t, path, record(1, "iold", "hello")+record(1, "iold", fallback))
@@ -111,6 +112,10 @@ func TestFollowsRotation(t *testing.T) {
 			}
 			f := newFollow(newScan(Options{Redactor: redact.New()}), []string{dir})
 			defer f.close()
+			if !watched {
+				f.watch.close()
+				f.watch = watch{noWatch}
+			}
 			f.take(files, true)
 			write(t, path, boot)
 			f.look(false)
@@ -132,7 +137,60 @@ func TestFollowsRotation(t *testing.T) {
 			if r.Result != test.want || count != test.count || !strings.Contains(said, test.says) || (test.says == "") != (said == "") {
 				t.Errorf("%s: %s; %d lines, %q; want %s, %d lines, %q", r.Result, r.Reason, count, said, test.want, test.count, test.says)
 			}
-		})
+		}
+		t.Run(test.name, func(t *testing.T) { follows(t, true) })
+		t.Run(test.name+", unwatched", func(t *testing.T) { follows(t, false) })
+	}
+}
+
+// TestWatchSparesLooks: a log of which the watch tells nothing is not looked at,
+// but once a second it is, should the watch have missed something.
+func TestWatchSparesLooks(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.log")
+	write(t, path, record(1, "i1", booted))
+	f := newFollow(newScan(Options{Redactor: redact.New()}), []string{dir})
+	defer f.close()
+	f.refresh(t.Context())
+	f.look(false)
+	log := f.current[path]
+	if !log.watched {
+		t.Skip("temporary files are on a file system that is not watched")
+	}
+	for id := range f.watched {
+		f.watch.remove(id)
+	}
+	f.look(false)
+	write(t, path, record(2, "i1", fallback))
+	f.look(false)
+	if len(f.findings) != 0 {
+		t.Error("a look was not spared")
+	}
+	f.refresh(t.Context())
+	f.look(false)
+	if len(f.findings) != 1 {
+		t.Errorf("%d findings after a second, want one", len(f.findings))
+	}
+}
+
+// TestNextFileAtOnce: of a log that grows, the next files are found without a
+// search for new ones.
+func TestNextFileAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, logs+"0"), record(1, "i1", booted))
+	f := newFollow(newScan(Options{Redactor: redact.New()}), []string{dir})
+	defer f.close()
+	f.refresh(t.Context())
+	write(t, filepath.Join(dir, logs+"0"), record(2, "i1", fallback)[:60])
+	f.look(false)
+	write(t, filepath.Join(dir, logs+"1"), record(2, "i1", fallback)[60:])
+	write(t, filepath.Join(dir, logs+"2"), record(2, "i2", fallback))
+	if err := os.Symlink(logs+"2", filepath.Join(dir, logs+"3")); err != nil {
+		t.Fatal(err)
+	}
+	f.look(false)
+	if len(f.findings) != 2 || f.report.Files != 3 || len(f.report.Uncovered) != 0 {
+		t.Errorf("%d findings in %d files, %q; want two in three", len(f.findings), f.report.Files, f.report.Uncovered)
 	}
 }
 

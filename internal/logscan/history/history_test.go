@@ -250,9 +250,7 @@ func BenchmarkFollowIdle(b *testing.B) {
 	f.refresh(b.Context())
 	b.Run("look", func(b *testing.B) {
 		for b.Loop() {
-			for t := range f.tails {
-				f.grow(t)
-			}
+			f.look(false)
 		}
 		b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(followLook)*100, "%core")
 	})
