@@ -17,7 +17,7 @@ func TestFinderRemembers(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // it is to be run again
+	random := rand.New(rand.NewPCG(seed, 0))
 	root := t.TempDir()
 	place := func() string {
 		return filepath.Join(root, fmt.Sprintf("alloc/%d/logs/orchestrator.stdout.%d", random.IntN(20), random.IntN(4)))

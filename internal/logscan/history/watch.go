@@ -63,9 +63,9 @@ func (w watch) written() (ids []int, all bool) {
 	for {
 		n, err := unix.Read(w.fd, buf[:])
 		switch {
-		case err == unix.EINTR: //nolint:errorlint // a bare number
+		case err == unix.EINTR:
 			continue
-		case err == unix.EAGAIN: //nolint:errorlint // a bare number
+		case err == unix.EAGAIN:
 			return ids, all
 		case err != nil:
 			return ids, true
