@@ -61,6 +61,11 @@ e2e-diff: ## Compare the run before a patch with the run after it (BEFORE=, AFTE
 before-after: ## In the lab: judge an unpatched template, patch its image, judge it again, compare (KEEP=1 keeps what was made).
 	@scripts/before-after.sh
 
+.PHONY: doctor
+doctor: ## Find out why a target cannot be used, and what to fix first (CONFIG=, TEMPLATES=, TARGET=; docs/doctor.md).
+	@go build -o bin/sandproof ./cmd/sandproof
+	@bin/sandproof doctor -- $(if $(CONFIG),-e2e.config="$(CONFIG)") $(if $(TARGET),-e2e.target="$(TARGET)") $(if $(TEMPLATES),-e2e.templates="$(TEMPLATES)") $(if $(ENVD),-e2e.envd="$(ENVD)")
+
 .PHONY: lab-deps
 lab-deps: ## Install what the lab needs through the package manager.
 	@scripts/lab-deps.sh

@@ -109,8 +109,8 @@ func unread(name string, environment map[string]string) (Variable, bool) {
 		return v, false
 	}
 	v.Use = "not read"
-	if real, known := alike[strings.ReplaceAll(strings.TrimPrefix(rest, "_"), "_", "")]; known {
-		v.Use, v.Suspect = "not read: is "+real+" meant?", environment[real] == ""
+	if meant, known := alike[strings.ReplaceAll(strings.TrimPrefix(rest, "_"), "_", "")]; known {
+		v.Use, v.Suspect = "not read: is "+meant+" meant?", environment[meant] == ""
 	}
 	return v, true
 }

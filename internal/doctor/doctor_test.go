@@ -2,13 +2,13 @@ package doctor
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -64,11 +64,11 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/templates":
 		fmt.Fprint(w, `[{"templateID":"t1","buildID":"9ac9c8b9-9b8b-476c-9238-8266af308c32","aliases":["base"],"envdVersion":"0.6.13","buildStatus":"ready"}]`)
 	case r.URL.Path == "/v2/sandboxes":
-		list := []map[string]any{}
+		list := []string{}
 		for id := range c.sandboxes {
-			list = append(list, map[string]any{"sandboxID": id, "templateID": "t1"})
+			list = append(list, fmt.Sprintf(`{"sandboxID":%q,"templateID":"t1"}`, id))
 		}
-		_ = json.NewEncoder(w).Encode(list)
+		fmt.Fprintf(w, "[%s]", strings.Join(list, ","))
 	case r.Method == http.MethodPost && r.URL.Path == "/sandboxes":
 		c.sandboxes["i1"] = true
 		w.WriteHeader(http.StatusCreated)
@@ -198,6 +198,7 @@ func TestServersThatMisbehave(t *testing.T) {
 		{"a page of some other server", spoilt(always("", 200, map[string]string{"Content-Type": "text/html"}, page)), nil, "api.health", Trouble, "a web page", "another server answers there", "api.key"},
 		{"a page without its type", spoilt(always("", 200, map[string]string{"Content-Type": "text/plain"}, "\n "+page)), nil, "api.health", Trouble, "a web page", "another server answers there", "api.key"},
 		{"404", spoilt(always("", 404, nil, "404 \x1b[31mpage not found")), nil, "api.health", Trouble, "404", "no E2B API", "api.key"},
+		{"the proxy in the API's place", spoilt(always("", 400, nil, "Invalid host\n")), nil, "api.health", Trouble, "Invalid host", "client-proxy", "api.key"},
 		{"a redirect", spoilt(always("", 301, map[string]string{"Location": "https://elsewhere.example/"}, "")), nil, "api.health", Trouble, "a redirect to", "set E2B_API_URL to where it leads", "api.key"},
 		{"an API that is not well", spoilt(always("/health", 503, nil, "Service is unavailable")), nil, "api.health", Trouble, "503", "not well", "api.key"},
 		{"a proxy without an API", spoilt(always("", 502, nil, "bad gateway")), nil, "api.health", Trouble, "502", "is the API up", "api.key"},
@@ -348,7 +349,7 @@ func TestConclude(t *testing.T) {
 	} {
 		r := Report{}
 		for i, s := range test.states {
-			r.Findings = append(r.Findings, Finding{Hop: fmt.Sprint(i), State: s})
+			r.Findings = append(r.Findings, Finding{Hop: strconv.Itoa(i), State: s})
 		}
 		r.Conclude()
 		if diff := cmp.Diff(test.first, r.FixFirst); diff != "" || r.Exit != test.exit {

@@ -127,6 +127,8 @@ func judgeHealth(a answer) Finding {
 		return Finding{State: Trouble, Came: fmt.Sprintf("%d, a redirect to %.200q", a.status, a.header.Get("Location")), Do: "set E2B_API_URL to where it leads; redirects are not followed, since the key would go along"}
 	case a.status == http.StatusBadRequest && strings.Contains(string(a.body), "HTTP request to an HTTPS server"):
 		return Finding{State: Trouble, Came: came, Do: "that port speaks TLS: say https:// in E2B_API_URL"}
+	case a.status == http.StatusBadRequest && strings.HasPrefix(string(a.body), "Invalid host"):
+		return Finding{State: Trouble, Came: came, Do: "this is how E2B's client-proxy answers: E2B_API_URL wants the API (port 3000 in local installations), E2B_SANDBOX_URL the proxy (3002)"}
 	case a.looksLikePage():
 		return Finding{State: Trouble, Came: fmt.Sprintf("%d and a web page, %.80q", a.status, a.body), Do: "another server answers there (a dashboard, a proxy's default page): check E2B_API_URL; the API's port is 3000 in local installations"}
 	case a.status == http.StatusNotFound:

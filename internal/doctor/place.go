@@ -66,9 +66,6 @@ func askSource(ctx context.Context, source logscan.Source) Finding {
 	return Finding{State: Fine, Came: "it answers, and its end was marked as before a sandbox; whether lines arrive there, a run's canary proves"}
 }
 
-// tail is how much of a log's end is read for its last line, in bytes.
-const tail = 64 << 10
-
 // lookAtFiles looks at the log files of one task.
 func lookAtFiles(ctx context.Context, l config.LogGlob, waits config.Intervals) Finding {
 	files := logscan.Files{Dirs: l.Dirs, Task: l.Task, Settle: waits.LogSettle, Poll: waits.Poll}

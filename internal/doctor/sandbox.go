@@ -142,7 +142,7 @@ func askEnvd(ctx context.Context, o Options, f facts) (Finding, facts) {
 	for {
 		status, err := f.envd.Health(ctx)
 		if err == nil {
-			found := Finding{State: Fine, Came: fmt.Sprintf("%d", status)}
+			found := Finding{State: Fine, Came: strconv.Itoa(status)}
 			if status/100 != 2 {
 				found = Finding{State: Trouble, Came: fmt.Sprintf("envd answers %d", status), Do: "envd answers 204 when it is well: run make e2e, which looks at the guest"}
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -69,8 +70,8 @@ func (f Files) lastLine(ctx context.Context, l Look) (time.Time, error) {
 		return time.Time{}, err
 	}
 	lines := bytes.Split(data, []byte("\n"))
-	for i := len(lines) - 1; i >= 0; i-- {
-		if at := TimeOf(lines[i]); !at.IsZero() {
+	for _, line := range slices.Backward(lines) {
+		if at := TimeOf(line); !at.IsZero() {
 			return at, nil
 		}
 	}
