@@ -98,7 +98,7 @@ func TestTerminalThatBreaksOff(t *testing.T) {
 	}
 	bad := shell()
 	bad.PTY = nil
-	if _, err := e.client(t).Terminal(t.Context(), bad, strings.NewReader(""), io.Discard, nil); err == nil || !strings.Contains(err.Error(), "BUG") {
+	if _, err := (&echo{}).client(t).Terminal(t.Context(), bad, strings.NewReader(""), io.Discard, nil); err == nil || !strings.Contains(err.Error(), "BUG") {
 		t.Errorf("got %v", err)
 	}
 }
