@@ -27,7 +27,7 @@ const secret = "e2b_0123456789abcdef0123456789abcdef"
 func waits() config.Intervals {
 	return config.Intervals{
 		SandboxTTL: time.Minute, Create: 2 * time.Second, EnvdReady: 300 * time.Millisecond, Command: time.Second,
-		Hop: 500 * time.Millisecond, Destroy: 5 * time.Second, Request: time.Second, Poll: 10 * time.Millisecond, LogSettle: time.Millisecond,
+		Hop: 2 * time.Second, Destroy: 5 * time.Second, Request: time.Second, Poll: 10 * time.Millisecond, LogSettle: time.Millisecond,
 	}
 }
 

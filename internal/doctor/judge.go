@@ -67,9 +67,10 @@ func network(err error, to side) (came, do string) {
 		return "there is no route to it", "is the network or VPN up?"
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
 		return "no answer in time", "is there a firewall between, or does the service hang? Its own log says"
-	case strings.Contains(came, "malformed HTTP"):
+	case strings.Contains(came, "malformed HTTP") || strings.Contains(came, "readLoopPeekFailLocked"):
+		// The second is net/http's word for a server that speaks before it is asked.
 		return "it speaks something else than HTTP/1: " + came, "another service is on that port: check " + to.setting() + " (" + port + ")"
-	case strings.Contains(came, "EOF") || errors.Is(err, syscall.ECONNRESET):
+	case strings.Contains(came, "EOF") || strings.Contains(came, "server closed idle connection") || errors.Is(err, syscall.ECONNRESET):
 		return "the connection was closed without an answer", "another service may be on that port, or a proxy before it is in trouble: check " + to.setting()
 	}
 	return came, "check " + to.setting()
