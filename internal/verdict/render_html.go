@@ -37,7 +37,7 @@ const (
 	htmlMost    = 2_000_000
 	htmlRawMost = 150_000 // of one sandbox, as it stands in the page
 	shortText   = 300     // a name or a value
-	longText    = 2000    // a sentence
+	longText    = 1000    // a sentence
 )
 
 // HTML renders a run as one self-contained page: it loads nothing, its script

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 var update = flag.Bool("update", false, "write the screenshots of docs/images anew")
@@ -87,11 +89,11 @@ func (b *browser) do(actions ...chromedp.Action[chromedp.Void]) {
 }
 
 // eval is what an expression gives in the page.
-func eval[T any](b *browser, expression string) T {
+func eval[T any](b *browser, expression string, options ...chromedp.EvaluateOption) T {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, mostWait)
 	defer cancel()
-	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, options...))
 	if err != nil {
 		b.t.Fatalf("%s: %v", expression, err)
 	}
@@ -215,5 +217,150 @@ func TestReportPictures(t *testing.T) {
 	b.picture("report-witnesses.png", "#t1 .witnesses", "#t1 .witnesses", tall)
 	b.open(render(t, after, &before), 390, "light")
 	b.picture("report-narrow.png", "header", "#t1 .tree", 900)
+	b.quiet()
+}
+
+// Nothing that a guest or a log says runs, loads or opens anything.
+func TestHostileReportInBrowser(t *testing.T) {
+	b := newBrowser(t)
+	evil := saying(t, hostile)
+	b.open(render(t, evil, &evil), 1280, "light")
+	b.do(chromedp.Evaluate[chromedp.Void](`for (const d of document.querySelectorAll('details')) d.open = true`))
+	if kind := eval[string](b, "typeof window.pwned"); kind != "undefined" {
+		t.Errorf("a script of the guest ran: window.pwned is a %s", kind)
+	}
+	if n := eval[int](b, "document.scripts.length"); n != 1 {
+		t.Errorf("the page has %d scripts, want its own", n)
+	}
+	b.quiet()
+
+	// The ears are not deaf, and the page's policy stops what gets in all the same.
+	b.do(chromedp.Evaluate[chromedp.Void](`document.body.insertAdjacentHTML('beforeend', '<img src="http://127.0.0.1:9/x" onerror="window.pwned=1">')`))
+	b.do(chromedp.Evaluate[chromedp.Void](`{ const s = document.createElement('script'); s.textContent = 'window.pwned = 2'; document.body.append(s); }`))
+	b.do(chromedp.Evaluate[chromedp.Void](`new Promise(done => setTimeout(done, 200))`, chromedp.EvalAwaitPromise))
+	if kind := eval[string](b, "typeof window.pwned"); kind != "undefined" {
+		t.Error("the policy lets a script through that is not the page's own")
+	}
+	if heard := strings.Join(b.heard(), "\n"); !strings.Contains(heard, "Content Security Policy") {
+		t.Errorf("what the policy stopped was not heard: %q", heard)
+	}
+}
+
+// focused names the element that has the focus.
+const focused = `(e => (e.id ? '#' + e.id : e.tagName.toLowerCase() + ' ' + (e.getAttribute('href') || e.textContent.trim())))(document.activeElement)`
+
+// tabTo presses Tab until an element has the focus.
+func (b *browser) tabTo(want string) {
+	b.t.Helper()
+	const most = 400
+	for range most {
+		b.do(chromedp.KeyEvent(kb.Tab))
+		if strings.HasPrefix(eval[string](b, focused), want) {
+			return
+		}
+	}
+	b.t.Fatalf("the key Tab never leads to %q", want)
+}
+
+// visibleRows counts the rows of the matrix that can be seen.
+const visibleRows = `[...document.querySelectorAll('.matrix tbody tr')].filter(r => r.offsetParent !== null).length`
+
+// Everything is reached and used with the keyboard alone.
+func TestReportByKeyboard(t *testing.T) {
+	b := newBrowser(t)
+	before, after := sampleRuns(t)
+	b.open(render(t, after, &before), 1280, "light")
+
+	b.do(chromedp.KeyEvent(kb.Tab))
+	if got := eval[string](b, focused); got != "a #matrix" {
+		t.Errorf("the first Tab leads to %q, want the link that skips to the matrix", got)
+	}
+	b.tabTo("#only-changes")
+	if outline := eval[string](b, "getComputedStyle(document.activeElement).outlineStyle"); outline != "solid" {
+		t.Errorf("the focus is shown by an outline that is %q", outline)
+	}
+	for _, step := range []struct {
+		key, pressed string
+		rows         int
+	}{{kb.Enter, "true", 2}, {" ", "false", 5}} {
+		b.do(chromedp.KeyEvent(step.key))
+		pressed := eval[string](b, "document.activeElement.getAttribute('aria-pressed')")
+		if rows := eval[int](b, visibleRows); pressed != step.pressed || rows != step.rows {
+			t.Errorf("after the key %q the toggle is %s with %d rows, want %s with %d", step.key, pressed, rows, step.pressed, step.rows)
+		}
+	}
+
+	// A cell leads to its stage, also where that lies in something closed.
+	b.tabTo("a #t1-enable")
+	b.do(chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible("#t1-enable"))
+	if got := eval[string](b, focused); got != "#t1-enable" {
+		t.Errorf("the link of a cell leads to %q", got)
+	}
+	// The one cell of a hidden row shows it again.
+	b.do(chromedp.Click("#only-changes"))
+	b.do(chromedp.Evaluate[chromedp.Void]("location.hash = '#t4-value'"), chromedp.WaitVisible("#t4-value"))
+
+	b.open(render(t, before, nil), 1280, "light")
+	b.tabTo("button Copy")
+	b.do(chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible(".command button"))
+	if got := eval[string](b, "new Promise(done => setTimeout(() => done(document.activeElement.textContent), 300))", chromedp.EvalAwaitPromise); got != "Copied" && got != "Selected" {
+		t.Errorf("the button that copies the command says %q", got)
+	}
+	b.tabTo("summary Absent evidence")
+	b.do(chromedp.KeyEvent(kb.Enter))
+	if !eval[bool](b, "document.activeElement.parentElement.open") {
+		t.Error("the key Enter does not open what is closed")
+	}
+	b.quiet()
+}
+
+// contrasts lists texts with less contrast than people need (WCAG 2.2, 1.4.3:
+// 4.5 to 1), by the colours that the browser computed.
+const contrasts = `(() => {
+  const rgb = c => c.match(/[\d.]+/g).map(Number);
+  const lum = c => { const [r, g, b] = c.map(v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const behind = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
+  const bad = new Set();
+  for (const e of document.querySelectorAll('.mark, .hint, .absent, .note, .notice, th, td, dt, dd, a, code, button, p, h1, h2')) {
+    const [a, b] = [lum(rgb(getComputedStyle(e).color)), lum(behind(e))].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) bad.add(e.tagName + '.' + e.className + ' ' + ((a + 0.05) / (b + 0.05)).toFixed(2));
+  }
+  return [...bad];
+})()`
+
+// The page can be read in both colour schemes, on a narrow screen, on paper,
+// and without its script.
+func TestReportIsReadable(t *testing.T) {
+	b := newBrowser(t)
+	before, after := sampleRuns(t)
+	page := render(t, after, &before)
+	const background = "getComputedStyle(document.body).backgroundColor"
+	colours := map[string]string{}
+	for _, scheme := range []string{"light", "dark"} {
+		b.open(page, 1280, scheme)
+		colours[scheme] = eval[string](b, background)
+		for _, bad := range eval[[]string](b, contrasts) {
+			t.Errorf("%s: too little contrast: %s", scheme, bad)
+		}
+	}
+	if colours["light"] == colours["dark"] {
+		t.Errorf("the page is %s whatever people prefer", colours["light"])
+	}
+	for _, width := range []int64{1280, 390} {
+		b.open(page, width, "light")
+		if over := eval[int](b, "document.documentElement.scrollWidth - document.documentElement.clientWidth"); over > 0 {
+			t.Errorf("a page of %d pixels is %d too wide", width, over)
+		}
+	}
+	must(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
+	if eval[bool](b, "document.querySelector('#raw').offsetParent !== null || document.querySelector('#only-changes').offsetParent !== null") {
+		t.Error("the raw evidence and the buttons are printed")
+	}
+	must(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	b.open(page, 1280, "light")
+	if eval[bool](b, "document.querySelector('#only-changes').offsetParent !== null || document.querySelector('.command button') !== null") {
+		t.Error("without a script there are buttons that do nothing")
+	}
+	b.do(chromedp.Click("#t4 .sandbox > summary"), chromedp.WaitVisible("#t4 .tree"))
 	b.quiet()
 }
