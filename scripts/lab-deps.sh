@@ -3,8 +3,8 @@
 # makes a Debian for guests (a plain user needs uidmap for that), and the
 # package lists from which the guests' kernel is fetched. It says nothing
 # when all is there. Without root and without sudo it prints the one command
-# to run. With the argument "race" it also sees to the C compiler that Go's race
-# detector needs.
+# to run. With the argument "race" it also sees to what the tests need: the C
+# compiler of Go's race detector, and the browser that looks at the HTML report.
 set -u
 
 missing=
@@ -28,6 +28,9 @@ need mmdebstrap mmdebstrap
 
 if [ "${1:-}" = race ]; then
 	need cc gcc libc6-dev
+	for browser in chromium chromium-browser google-chrome; do
+		command -v "$browser" >/dev/null 2>&1 && break
+	done || missing="$missing chromium"
 fi
 
 if ! command -v apt-get >/dev/null 2>&1; then
