@@ -88,4 +88,4 @@ func (c *Config) whole() *Config {
 
 // ValidName tells whether a template of that name can be asked for, and stand
 // in a list of names.
-func ValidName(name string) bool { return templateName.MatchString(name) }
+func ValidName(name string) bool { return templateName().MatchString(name) }
