@@ -14,20 +14,20 @@ import (
 )
 
 // recorded is what the harness saw of a real guest once, under another name.
-func recorded(t testing.TB, file, template string) *evidence.Sandbox {
-	t.Helper()
-	return readEvidence(t, filepath.Join("..", "requirement", "testdata", file+".json"), template)
+func recorded(tb testing.TB, file, template string) *evidence.Sandbox {
+	tb.Helper()
+	return readEvidence(tb, filepath.Join("..", "requirement", "testdata", file+".json"), template)
 }
 
-func readEvidence(t testing.TB, file, template string) *evidence.Sandbox {
-	t.Helper()
+func readEvidence(tb testing.TB, file, template string) *evidence.Sandbox {
+	tb.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s := &evidence.Sandbox{}
 	if err := json.Unmarshal(data, s); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s.Template = template
 	if s.API != nil {

@@ -116,8 +116,8 @@ func (r Report) side() Side {
 	return s
 }
 
-// sandbox finds one by its name.
-func (r *Report) sandbox(name string) *Sandbox {
+// sandboxNamed finds one in a report, of which there may be none.
+func sandboxNamed(r *Report, name string) *Sandbox {
 	if r == nil {
 		return nil
 	}
@@ -128,8 +128,8 @@ func (r *Report) sandbox(name string) *Sandbox {
 	return &r.Sandboxes[i]
 }
 
-// verdict finds that of a template.
-func (r *Report) verdict(template string) *Verdict {
+// verdictIn finds that of a template in a report, of which there may be none.
+func verdictIn(r *Report, template string) *Verdict {
 	if r == nil {
 		return nil
 	}
@@ -177,7 +177,7 @@ func (h *htmlReport) changed(name string) bool {
 
 // needed tells whether a template's details must be shown whole.
 func (h *htmlReport) needed(name string) bool {
-	v := h.verdict(name)
+	v := verdictIn(&h.Report, name)
 	return v != nil && v.Word != Isolated || h.changed(name)
 }
 
@@ -360,12 +360,12 @@ func countWords(verdicts []Verdict) []countView {
 }
 
 func (h *htmlReport) row(i int, name string, stages []requirement.Stage) rowView {
-	now := h.verdict(name)
+	now := verdictIn(&h.Report, name)
 	row := rowView{Link: templateID(i), Name: shown(name), Now: wordMark(now), Changed: h.changed(name)}
 	if now != nil {
 		row.Envd = shown(envdText(*now))
 	}
-	was := h.before.verdict(name)
+	was := verdictIn(h.before, name)
 	if h.before != nil {
 		m := wordMark(was)
 		row.Was = &m

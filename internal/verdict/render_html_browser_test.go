@@ -215,8 +215,6 @@ func TestReportPictures(t *testing.T) {
 	b.do(chromedp.Click("#t1 .sandbox > summary"))
 	b.picture("report-detail.png", "#t1 .sandbox", "#t1 .pair", tall)
 	b.picture("report-witnesses.png", "#t1 .witnesses", "#t1 .witnesses", tall)
-	b.open(render(t, after, &before), 390, "light")
-	b.picture("report-narrow.png", "header", "#t1 .tree", 900)
 	b.quiet()
 }
 

@@ -44,7 +44,7 @@ func bar(what, value, class string, from, to, low, high float64) barView {
 // onAxis is where a value stands on an axis from 0 to 100; not a number where it
 // is not on it.
 func onAxis(value, low, high float64) float64 {
-	if high <= low || !(value >= low && value <= high) { //nolint:staticcheck // so that what is no number is on no axis
+	if high <= low || !(value >= low && value <= high) { // what is no number is on no axis
 		return math.NaN()
 	}
 	return math.Round((value-low)/(high-low)*10000) / 100

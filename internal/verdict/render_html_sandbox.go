@@ -74,10 +74,10 @@ type factView struct{ Name, Value string }
 type absentView struct{ Piece, Why string }
 
 func (h *htmlReport) template(i int, name string, brief bool) templateView {
-	now := h.verdict(name)
+	now := verdictIn(&h.Report, name)
 	v := templateView{ID: templateID(i), Name: shown(name), Now: wordMark(now), Changed: h.changed(name), Open: h.needed(name)}
 	if h.before != nil {
-		m := wordMark(h.before.verdict(name))
+		m := wordMark(verdictIn(h.before, name))
 		v.Was = &m
 	}
 	if brief {
@@ -141,7 +141,7 @@ func (h *htmlReport) sandboxView(i, number int, s Sandbox, brief bool) sandboxVi
 	v := sandboxView{ID: sandboxID(i, number), RawID: rawID(i, number), Name: shown(s.Name), Brief: brief}
 	outcomes := outcomesOf(s.Outcomes)
 	var was map[requirement.ID]requirement.Outcome
-	before := h.before.sandbox(s.Name)
+	before := sandboxNamed(h.before, s.Name)
 	if before != nil {
 		was, v.Compared = outcomesOf(before.Outcomes), true
 	}

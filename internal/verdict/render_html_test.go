@@ -45,20 +45,20 @@ func reportedRun(name string, templates []string, all map[string]*evidence.Sandb
 }
 
 // seen is what the harness saw of a guest once, with the experiments.
-func seen(t testing.TB, file, template string) *evidence.Sandbox {
-	t.Helper()
-	return readEvidence(t, filepath.Join("testdata", file+".json"), template)
+func seen(tb testing.TB, file, template string) *evidence.Sandbox {
+	tb.Helper()
+	return readEvidence(tb, filepath.Join("testdata", file+".json"), template)
 }
 
 // sampleRuns are a run before a patch and one after it, of recorded guests: two
 // templates are mended, two are still broken, one is as it was.
-func sampleRuns(t testing.TB) (before, after Report) {
-	t.Helper()
+func sampleRuns(tb testing.TB) (before, after Report) {
+	tb.Helper()
 	templates := []string{"base", "code-interpreter", "desktop", "legacy", "nightly"}
 	guests := func(mended string) map[string]*evidence.Sandbox {
 		return map[string]*evidence.Sandbox{
-			"base": seen(t, mended, "base"), "code-interpreter": seen(t, mended, "code-interpreter"),
-			"desktop": recorded(t, "enabled-late", "desktop"), "legacy": recorded(t, "base-b", "legacy"), "nightly": recorded(t, "tmpfs-a", "nightly"),
+			"base": seen(tb, mended, "base"), "code-interpreter": seen(tb, mended, "code-interpreter"),
+			"desktop": recorded(tb, "enabled-late", "desktop"), "legacy": recorded(tb, "base-b", "legacy"), "nightly": recorded(tb, "tmpfs-a", "nightly"),
 		}
 	}
 	before, after = reportedRun("before-patch", templates, guests("base-unpatched")), reportedRun("after-patch", templates, guests("base"))
@@ -66,11 +66,11 @@ func sampleRuns(t testing.TB) (before, after Report) {
 	return before, after
 }
 
-func render(t testing.TB, r Report, before *Report) string {
-	t.Helper()
+func render(tb testing.TB, r Report, before *Report) string {
+	tb.Helper()
 	page, err := r.HTML(before)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return string(page)
 }
@@ -161,7 +161,8 @@ func TestHTMLShows(t *testing.T) {
 		},
 		{
 			"an older envd, without a memory.max", recorded(t, "base-a", "base"), "t1-s1",
-			[]string{"memory.high 431226880", "memory.max not set not drawn", "throttled"}, []string{"io.weight default"},
+			[]string{"memory.high 431226880", "memory.max not set not drawn", "throttled"},
+			[]string{"io.weight default"},
 		},
 		{
 			"no experiments", recorded(t, "debian-systemd", "base"), "t1-s1",
@@ -175,11 +176,13 @@ func TestHTMLShows(t *testing.T) {
 		},
 		{
 			"processes beside their groups", base(func(s *evidence.Sandbox) { s.Placement.Command.Process.Cgroup = "0::/elsewhere\n" }), "t1-s1",
-			[]string{"/elsewhere · not envd's another group command ✗ fail PID 125 sandproof-guest, oom_score_adj 100, nice 0; belongs in /user"}, nil,
+			[]string{"/elsewhere · not envd's another group command ✗ fail PID 125 sandproof-guest, oom_score_adj 100, nice 0; belongs in /user"},
+			nil,
 		},
 		{
 			"a process that was not seen", base(func(s *evidence.Sandbox) { s.Placement.PTY = &evidence.Placed{Error: "no terminal today"} }), "t1-s1",
-			[]string{"terminal ? unproven was not seen: no terminal today"}, nil,
+			[]string{"terminal ? unproven was not seen: no terminal today"},
+			nil,
 		},
 		{
 			"witnesses that disagree", base(func(s *evidence.Sandbox) {
@@ -187,15 +190,18 @@ func TestHTMLShows(t *testing.T) {
 					Class: evidence.FindingFailure, Confidence: evidence.ByField, Message: "failed to create cgroup2 manager: no", Time: s.API.Answered,
 				})
 			}), "t1-s1",
-			[]string{"/user/cpu.weight ✗ fail failed to create cgroup2 manager: no ✓ pass", "they disagree"}, nil,
+			[]string{"/user/cpu.weight ✗ fail failed to create cgroup2 manager: no ✓ pass", "they disagree"},
+			nil,
 		},
 		{
 			"an envd that nobody knows", base(func(s *evidence.Sandbox) { s.Snapshot.Envd.Version = "99.0.0" }), "t1-s1",
-			[]string{"What should be set is not known: envd version 99.0.0 is newer"}, []string{"promised 20 %", "they agree"},
+			[]string{"What should be set is not known: envd version 99.0.0 is newer"},
+			[]string{"promised 20 %", "they agree"},
 		},
 		{
 			"a resumed guest", base(func(s *evidence.Sandbox) { s.Snapshot.Boot.UptimeSeconds = 5000 }), "t1-s1",
-			[]string{"The guest did not boot for this sandbox", "resumed from a snapshot"}, []string{"kernel starts"},
+			[]string{"The guest did not boot for this sandbox", "resumed from a snapshot"},
+			[]string{"kernel starts"},
 		},
 		{
 			"a log with a clock of its own", base(func(s *evidence.Sandbox) {
@@ -203,26 +209,31 @@ func TestHTMLShows(t *testing.T) {
 					s.Log.Findings[i].Time = s.Log.Findings[i].Time.AddDate(100, 0, 0)
 				}
 			}), "t1-s1",
-			[]string{"2126-11-28T05:51:36Z, off this axis not drawn", "create call harness +0.00 to +3.23 s"}, nil,
+			[]string{"2126-11-28T05:51:36Z, off this axis not drawn", "create call harness +0.00 to +3.23 s"},
+			nil,
 		},
 		{
 			"a terminal that did not report", base(func(s *evidence.Sandbox) { s.CPU.PTY = nil }), "t1-s1",
-			[]string{"terminal, in /ptys did not report"}, []string{"terminal, in /ptys 0"},
+			[]string{"terminal, in /ptys did not report"},
+			[]string{"terminal, in /ptys 0"},
 		},
 		{
 			"a hog that did not report", base(func(s *evidence.Sandbox) { s.Memory.Report = nil }), "t1-s1",
-			[]string{"The probe did not report, so nothing is drawn"}, []string{"touched by the command"},
+			[]string{"The probe did not report, so nothing is drawn"},
+			[]string{"touched by the command"},
 		},
 		{
 			"no log", base(func(s *evidence.Sandbox) {
 				s.Log = nil
 				s.Problems = []evidence.Problem{{Piece: evidence.PieceLog, Kind: evidence.ProblemInfra, Call: "read the log", Error: "gone"}}
 			}), "t1-s1",
-			[]string{"No log window: the log is no witness here", "log : read the log: gone", "No log window, so no log line is drawn"}, []string{"the log is alive"},
+			[]string{"No log window: the log is no witness here", "log : read the log: gone", "No log window, so no log line is drawn"},
+			[]string{"the log is alive"},
 		},
 		{
 			"nothing recorded", nil, "t1",
-			[]string{"? unproven", "no evidence of this sandbox was recorded", "image.template core · not executed"}, []string{"✓", "Boot", "CPU share"},
+			[]string{"? unproven", "no evidence of this sandbox was recorded", "image.template core · not executed"},
+			[]string{"✓", "Boot", "CPU share"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -315,9 +326,9 @@ func TestHTMLCompares(t *testing.T) {
 }
 
 // manyTemplates are a run of so many templates, every tenth of them broken.
-func manyTemplates(t testing.TB, n int) Report {
-	t.Helper()
-	guests := map[bool]*evidence.Sandbox{true: seen(t, "base", "base"), false: seen(t, "base-unpatched", "base")}
+func manyTemplates(tb testing.TB, n int) Report {
+	tb.Helper()
+	guests := map[bool]*evidence.Sandbox{true: seen(tb, "base", "base"), false: seen(tb, "base-unpatched", "base")}
 	var r Report
 	for i := range n {
 		template := fmt.Sprintf("template-%d", i)
@@ -452,11 +463,11 @@ func shape(root *html.Node) []string {
 		if n.Type != html.ElementNode {
 			continue
 		}
-		one := n.Data
+		one := []string{n.Data}
 		for _, a := range n.Attr {
-			one += " " + a.Key
+			one = append(one, a.Key)
 		}
-		all = append(all, one)
+		all = append(all, strings.Join(one, " "))
 	}
 	return all
 }
