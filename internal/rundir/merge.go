@@ -38,7 +38,7 @@ func MergeRuns(ctx context.Context, into string, dirs []string) (*Run, error) {
 		return nil, err
 	}
 	root, name := filepath.Split(into)
-	if !validName.MatchString(name) || name == latestLink {
+	if !validName().MatchString(name) || name == latestLink {
 		return nil, fmt.Errorf("%s: use up to 100 letters, digits, '.', '_' and '-' for the name of a run, beginning with a letter or digit", into)
 	}
 	if err := os.MkdirAll(root, 0o755); err != nil {
