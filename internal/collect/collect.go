@@ -142,7 +142,8 @@ func (s *Session) Open(ctx context.Context) {
 			return
 		}
 		s.problem(evidence.PieceAPI, evidence.ProblemInfra, "create the sandbox", err, "")
-		s.cutOff = sandboxapi.KindOf(err) == sandboxapi.Transient || sandboxapi.KindOf(err) == sandboxapi.Protocol
+		e, ok := errors.AsType[*sandboxapi.Error](err)
+		s.cutOff = ok && !e.HadNoEffect()
 		return
 	}
 	s.sandbox = &sandbox
@@ -355,8 +356,25 @@ func (s *Session) Close(ctx context.Context) error {
 	if s.sandbox == nil {
 		return nil
 	}
-	_, err := s.options.Client.Delete(ctx, s.sandbox.SandboxID)
-	return err
+	existed, err := s.options.Client.Delete(ctx, s.sandbox.SandboxID)
+	if err != nil || existed {
+		return err
+	}
+	return s.surelyGone(ctx)
+}
+
+// surelyGone looks for a sandbox of which the server said that it does not
+// exist: it says so, too, while its store is down, and then the lists fail
+// (e2b-dev/infra 54693ff35).
+func (s *Session) surelyGone(ctx context.Context) error {
+	found, err := s.options.Client.List(ctx, map[string]string{MetadataSession: s.id})
+	if err != nil {
+		return fmt.Errorf("delete sandbox %s: the API answered that it does not exist, and cannot list it either: %w", s.sandbox.SandboxID, err)
+	}
+	if len(found) > 0 {
+		return fmt.Errorf("delete sandbox %s: the API answered that it does not exist, and lists it: it is still there", s.sandbox.SandboxID)
+	}
+	return nil
 }
 
 // lostWait is how long a sandbox whose create call was cut off is looked for:
@@ -450,7 +468,8 @@ func (s *Session) awaitEnvd(ctx context.Context, ended *ending) (int, error) {
 	return status, nil
 }
 
-// askEnvd asks until an answer comes, the context ends, or stop is closed.
+// askEnvd asks until an answer comes, the context ends, or stop is closed. Its
+// error is that of the last ask that was not cut off by this, where there is one.
 func (s *Session) askEnvd(ctx context.Context, stop <-chan struct{}) (int, error) {
 	asking, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -463,15 +482,19 @@ func (s *Session) askEnvd(ctx context.Context, stop <-chan struct{}) (int, error
 	}()
 	tick := time.NewTicker(s.options.Intervals.Poll)
 	defer tick.Stop()
+	var last error
 	for {
 		status, err := s.envd.Health(asking)
 		if err == nil {
 			return status, nil
 		}
+		if last == nil || asking.Err() == nil {
+			last = err
+		}
 		select {
 		case <-tick.C:
 		case <-asking.Done():
-			return 0, err
+			return 0, last
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -132,6 +133,20 @@ func (e *Error) trouble() string {
 		return "trouble on the server's side"
 	}
 	return "trouble on the server's side; the call may have had effects all the same: look before asking again"
+}
+
+// refusals are the statuses of calls that E2B's servers refuse before they do
+// anything. A placement that timed out (500, 503, 504) may end in a sandbox, and
+// what a proxy on the way answers (408, 409, 499 and all others) tells nothing.
+var refusals = []int{
+	http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusRequestEntityTooLarge,
+	http.StatusTooManyRequests,
+}
+
+// HadNoEffect tells that a call surely changed nothing: it never reached the
+// server, or an E2B server refused it.
+func (e *Error) HadNoEffect() bool {
+	return e.idle || e.Kind != Protocol && slices.Contains(refusals, e.Status)
 }
 
 // KindOf returns the kind of an error that came from this package, else the
