@@ -15,9 +15,13 @@ type Snapshot struct {
 	// Aside is true where the probe ran beside envd's cgroups, since nothing
 	// could be started in them; collect sets it. Such a look counts for no
 	// placement.
-	Aside  bool   `json:"aside,omitempty"`
-	Kernel Kernel `json:"kernel"`
-	Boot   Boot   `json:"boot"`
+	Aside bool `json:"aside,omitempty"`
+	// SandboxID is the sandbox as which this guest's envd was initialised
+	// (E2B_SANDBOX_ID in the environment of what it starts); empty where envd
+	// does not tell.
+	SandboxID string `json:"sandboxID,omitempty"`
+	Kernel    Kernel `json:"kernel"`
+	Boot      Boot   `json:"boot"`
 	// MemTotal is MemTotal of /proc/meminfo in bytes; PageSize is in bytes.
 	MemTotal uint64 `json:"memTotal"`
 	PageSize uint64 `json:"pageSize"`

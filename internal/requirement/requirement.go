@@ -191,7 +191,36 @@ func (r Requirement) Judge(s *evidence.Sandbox) Outcome {
 		}
 		return r.stamp(missing(s, piece))
 	}
+	if another := anotherGuest(s); another != "" && slices.Contains(r.Needs, evidence.PieceSnapshot) {
+		return r.stamp(notThisGuest(s, another))
+	}
 	return r.stamp(r.judge(&subject{Sandbox: s, promise: promiseOf(s)}))
+}
+
+// anotherGuest is the sandbox that a guest says it is, where that is another
+// than the one that was created; else empty. An old client ID may stand behind
+// either ID.
+func anotherGuest(s *evidence.Sandbox) string {
+	for _, look := range []*evidence.Snapshot{s.Snapshot, s.Later} {
+		if look == nil || look.SandboxID == "" || s.API == nil {
+			continue
+		}
+		said, _, _ := strings.Cut(look.SandboxID, "-")
+		created, _, _ := strings.Cut(s.API.SandboxID, "-")
+		if said != created {
+			return look.SandboxID
+		}
+	}
+	return ""
+}
+
+// notThisGuest is the outcome of whatever is read in a guest that is another
+// sandbox's.
+func notThisGuest(s *evidence.Sandbox, another string) Outcome {
+	o := infra("the guest that was looked at is sandbox %s, and not the one that was created, %s: the way to sandboxes mixes them up", another, s.API.SandboxID)
+	o.Read, o.Wanted = "E2B_SANDBOX_ID="+another, "sandbox "+s.API.SandboxID
+	o.Next = "see where the sandbox URL (E2B_SANDBOX_URL) and each proxy behind it lead"
+	return o
 }
 
 func (r Requirement) stamp(o Outcome) Outcome {

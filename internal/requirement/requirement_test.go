@@ -1103,3 +1103,27 @@ func TestExpectations(t *testing.T) {
 		t.Errorf("of an unknown envd %v is expected", all)
 	}
 }
+
+// What the guest of another sandbox shows, good or bad, says nothing of the one
+// that was created.
+func TestAnotherSandboxesGuest(t *testing.T) {
+	for name, mix := range map[string]func(*evidence.Sandbox){
+		"at the first look":  func(s *evidence.Sandbox) { s.Snapshot.SandboxID = "iother" },
+		"at the second look": func(s *evidence.Sandbox) { s.Later.SandboxID = "iother-client" },
+	} {
+		s := healthy("0.6.13")
+		mix(s)
+		for _, r := range All() {
+			if o := r.Judge(s); slices.Contains(r.Needs, evidence.PieceSnapshot) && (o.Result != Infra || !strings.Contains(o.Reason, "iother")) {
+				t.Errorf("%s: %s is %s: %s", name, r.ID, o.Result, o.Reason)
+			}
+		}
+	}
+	s := healthy("0.6.13")
+	s.Snapshot.SandboxID, s.Later.SandboxID = s.API.SandboxID, s.API.SandboxID+"-6532622b"
+	for _, r := range All() {
+		if o := r.Judge(s); !o.Result.Green() {
+			t.Errorf("%s is %s: %s", r.ID, o.Result, o.Reason)
+		}
+	}
+}
