@@ -27,9 +27,10 @@ func (s *Session) upload(ctx context.Context, piece evidence.Piece) bool {
 	if s.uploaded {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.options.Intervals.Command)
+	// The command after it has its own bound, of which more can be said.
+	bounded, cancel := context.WithTimeout(ctx, s.options.Intervals.Command)
 	defer cancel()
-	if err := s.envd.WriteFile(ctx, probeUser, probePath, s.options.Probe); err != nil {
+	if err := s.envd.WriteFile(bounded, probeUser, probePath, s.options.Probe); err != nil {
 		s.problem(piece, kindOf(err), "upload the guest probe", err, meaningOf(err))
 		return false
 	}
