@@ -386,7 +386,9 @@ func (r *Run) writeJSON(name string, v any) error {
 }
 
 func (r *Run) write(name string, data []byte) error {
-	if err := renameio.WriteFile(filepath.Join(r.Dir, name), data, 0o644); err != nil {
+	// What a killed process had not renamed yet is removed with the run.
+	path := filepath.Join(r.Dir, name)
+	if err := renameio.WriteFile(path, data, 0o644, renameio.WithTempDir(filepath.Dir(path))); err != nil {
 		return fmt.Errorf("write %s of run %s: %w", name, r.Manifest.Run, err)
 	}
 	return nil
