@@ -250,6 +250,9 @@ func progressf(format string, args ...any) {
 // tellDeadWaivers notes the waivers that no line needed, and those that have
 // expired: they are to be taken out before they excuse something else.
 func tellDeadWaivers() {
+	if len(suite.config.Waivers) == 0 {
+		return // the evidence of a whole run takes much memory
+	}
 	all, err := suite.run.Evidence()
 	if err != nil {
 		problemf("the evidence could not be searched for waived lines: %v", err)

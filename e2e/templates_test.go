@@ -94,6 +94,8 @@ func openSandbox(ctx SpecContext, template config.Template, number int) {
 // before either is asserted.
 func closeSandbox(ctx SpecContext, name string) {
 	session := sandboxes[name].session
+	// Its evidence is on disk from here on, and a run may have many.
+	defer delete(sandboxes, name)
 	destroyed := endOrKeep(ctx, sandboxes[name])
 	written := suite.run.WriteEvidence(session.Evidence(), suite.redactor)
 	if destroyed != nil {
