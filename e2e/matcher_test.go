@@ -98,7 +98,7 @@ func (m *holdMatcher) Match(actual any) (bool, error) {
 	}
 	m.sandbox = currentSandbox().name
 	m.outcome = judge(m.id)
-	if err := suite.recorder.Record(rundir.Record{Sandbox: m.sandbox, Outcome: &m.outcome}); err != nil {
+	if err := suite.recorder.Record(rundir.Record{Sandbox: m.sandbox, Outcome: &m.outcome, Attempt: CurrentSpecReport().NumAttempts}); err != nil {
 		return false, fmt.Errorf("infra: the outcome of %s was judged and could not be recorded: %w", m.id, err)
 	}
 	AddReportEntry("outcome", m.outcome, ReportEntryVisibilityNever)

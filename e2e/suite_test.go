@@ -23,6 +23,7 @@ import (
 	"sandproof/internal/redact"
 	"sandproof/internal/requirement"
 	"sandproof/internal/rundir"
+	"sandproof/internal/verdict"
 )
 
 // suite is the state of this process's suite.
@@ -75,7 +76,7 @@ func TestE2E(t *testing.T) {
 	suiteConfig, reporterConfig := GinkgoConfiguration()
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	if !suiteConfig.DryRun && GinkgoParallelProcess() == 1 {
-		if suite.run, err = createRun(cfg); err != nil {
+		if suite.run, err = createRun(cfg, suiteConfig.ParallelTotal); err != nil {
 			t.Fatal(err)
 		}
 		defeatTestCache(t, suite.run)
@@ -96,13 +97,18 @@ func orDefaults(file string) string {
 }
 
 // createRun makes the run directory, in process 1.
-func createRun(cfg config.Config) (*rundir.Run, error) {
+func createRun(cfg config.Config, processes int) (*rundir.Run, error) {
 	effective, err := cfg.Effective()
+	if err != nil {
+		return nil, err
+	}
+	waivers, err := verdict.Waivers(cfg.Waivers)
 	if err != nil {
 		return nil, err
 	}
 	m := rundir.Manifest{
 		Run: flags.run, Started: time.Now().UTC(), Harness: version, Target: string(cfg.Target), Profile: string(cfg.Profile), Command: os.Args,
+		Waivers: waivers, Processes: processes,
 	}
 	if m.Run == "" {
 		m.Run = fmt.Sprintf("%s-%d", m.Started.Format("20060102T150405Z"), os.Getpid())

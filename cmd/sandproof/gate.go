@@ -85,7 +85,7 @@ func conclude(cmd *cobra.Command, run *rundir.Run, merged rundir.Merged, keep bo
 	text := verdict.Table(report)
 	fmt.Fprint(cmd.OutOrStdout(), text)
 	if keep {
-		if err := run.WriteResults(merged, report.Verdicts, text); err != nil {
+		if err := run.WriteResults(merged, report.Verdicts); err != nil {
 			return err
 		}
 	}

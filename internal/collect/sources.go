@@ -26,10 +26,14 @@ func Sources(live config.Live, i config.Intervals) []logscan.Source {
 	return sources
 }
 
-// Waivers are those of a configuration, which was checked.
+// Waivers are those of a configuration, which was checked, that excuse lines of
+// the log.
 func Waivers(all []config.Waiver) ([]logscan.Waiver, error) {
 	waivers := make([]logscan.Waiver, 0, len(all))
 	for _, w := range all {
+		if w.Line == "" {
+			continue
+		}
 		match, err := regexp.Compile(w.Line)
 		if err != nil {
 			return nil, err
@@ -43,11 +47,14 @@ func Waivers(all []config.Waiver) ([]logscan.Waiver, error) {
 	return waivers, nil
 }
 
-// DeadWaivers says of each waiver that has expired, or that excused nothing in
-// what was collected, what to do with it.
+// DeadWaivers says of each waiver of lines that has expired, or that excused
+// nothing in what was collected, what to do with it.
 func DeadWaivers(waivers []config.Waiver, all []*evidence.Sandbox, now time.Time) []string {
 	var dead []string
 	for _, w := range waivers {
+		if w.Line == "" {
+			continue
+		}
 		end, err := w.End()
 		match, wrong := regexp.Compile(w.Line)
 		if err != nil || wrong != nil {

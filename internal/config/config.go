@@ -66,7 +66,7 @@ type Config struct {
 	Whole []Template `yaml:"-"`
 	// Inventory are all templates of the file, whichever are judged and wherever.
 	Inventory []Template `yaml:"-"`
-	// Waivers excuse lines of the orchestrator's log.
+	// Waivers excuse lines of the orchestrator's log, and known failures.
 	Waivers   []Waiver  `yaml:"waivers,omitempty"`
 	Live      Live      `yaml:"live"`
 	Lab       Lab       `yaml:"lab"`
@@ -143,11 +143,16 @@ type LokiLog struct {
 	Query string `yaml:"query,omitempty"`
 }
 
-// Waiver excuses a line of the log that speaks of cgroup trouble and that no
-// rule knows. What envd says of its own failures cannot be excused.
+// Waiver excuses either a line of the log that speaks of cgroup trouble and that
+// no rule knows, or the known failure of requirements in one template. What envd
+// says of its own failures, and what was not seen, cannot be excused.
 type Waiver struct {
 	// Line is a regular expression on the line's text, without its prefixes.
-	Line string `yaml:"line"`
+	Line string `yaml:"line,omitempty"`
+	// Template is the template as it is judged, and Requirements the IDs of those
+	// whose failure is known there.
+	Template     string   `yaml:"template,omitempty"`
+	Requirements []string `yaml:"requirements,omitempty"`
 	// Reason is for whoever reads the report.
 	Reason string `yaml:"reason"`
 	// Expires is the last day on which it counts, such as 2026-12-31.

@@ -111,7 +111,7 @@ func (c *Config) read() (map[string]int, error) {
 	if c.Lab.Recipes == nil {
 		c.Lab.Recipes = recipes
 	}
-	return linesOf(documents[0].Body), nil
+	return linesOf(documents[0].Body), c.checkWaivers(documents[0].Body)
 }
 
 // placed puts an error of the YAML library into the form file:line:column,

@@ -61,6 +61,10 @@ func waiving(line, reason, expires string) string {
 	return "waivers: [{line: " + line + ", reason: " + reason + ", expires: \"" + expires + "\"}]\n"
 }
 
+func excusing(template, requirements string) string {
+	return "waivers: [{template: " + template + ", requirements: [" + requirements + "], reason: b, expires: 2026-12-31}]\n"
+}
+
 // changes says for every key a file in which it differs from one without.
 var changes = map[string]struct{ without, with string }{
 	"target":                         {baseline, strings.Replace(baseline, "target: live", "target: lab", 1)},
@@ -83,6 +87,8 @@ var changes = map[string]struct{ without, with string }{
 	"waivers.*.line":                 {waiving("a", "b", "2026-12-31"), waiving("x", "b", "2026-12-31")},
 	"waivers.*.reason":               {waiving("a", "b", "2026-12-31"), waiving("a", "x", "2026-12-31")},
 	"waivers.*.expires":              {waiving("a", "b", "2026-12-31"), waiving("a", "b", "2027-12-31")},
+	"waivers.*.template":             {excusing("a", "enable.io"), excusing("b", "enable.io")},
+	"waivers.*.requirements":         {excusing("a", "enable.io"), excusing("a", "enable.io, enable.cpu")},
 	"live.storage":                   {baseline, inLive("storage: /builds")},
 	"live.caches":                    {baseline, inLive("caches: [/cache]")},
 	"lab.templates":                  {"", "lab: {templates: [base-unpatched]}\n"},

@@ -342,7 +342,6 @@ func (c *Config) check(p *problems) {
 	c.checkRepeat(p)
 	c.checkIntervals(p, "", c.Intervals)
 	c.checkLive(p)
-	c.checkWaivers(p)
 	if c.Target == TargetLab {
 		c.checkLab(p)
 	}
@@ -388,20 +387,6 @@ func (c *Config) checkLive(p *problems) {
 	}
 	if (c.Live.Nomad.Job == "") != (c.Live.Nomad.Task == "") {
 		p.addf("live.nomad: want both job (the orchestrator's job ID) and task (orchestrator, or start)")
-	}
-}
-
-func (c *Config) checkWaivers(p *problems) {
-	for i, w := range c.Waivers {
-		if _, err := regexp.Compile(w.Line); err != nil || w.Line == "" {
-			p.addf("waivers[%d]: line %q is no regular expression: want one on the line's text, such as ^cgroup io\\.max: ", i, w.Line)
-		}
-		if w.Reason == "" {
-			p.addf("waivers[%d]: want a reason, for whoever reads the report", i)
-		}
-		if _, err := w.End(); err != nil {
-			p.addf("waivers[%d]: expires %q: want the last day on which it counts, such as 2026-12-31", i, w.Expires)
-		}
 	}
 }
 

@@ -1,299 +1,257 @@
 package rundir
 
 import (
-	"bufio"
 	"bytes"
-	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
-	"github.com/gofrs/flock"
-
-	"sandproof/internal/redact"
+	"sandproof/internal/requirement"
+	"sandproof/internal/verdict"
 )
 
-// mergeProcess stands where a record's process does, for what the merging
-// itself has to say: no suite process has that number.
-const mergeProcess = 0
-
-// MergeRuns makes one run directory of the run directories of shards. What
-// does not belong together is refused; the templates of a shard that is not
-// there are expected all the same, and a note says why nothing is known of
-// them. The directory appears whole or not at all: a merging that is killed
-// leaves a hidden directory beside it, which the next one removes.
-func MergeRuns(ctx context.Context, into string, dirs []string) (*Run, error) {
-	shards, err := openShards(dirs)
-	if err != nil {
-		return nil, err
-	}
-	if into, err = filepath.Abs(into); err != nil {
-		return nil, err
-	}
-	root, name := filepath.Split(into)
-	if !validName().MatchString(name) || name == latestLink {
-		return nil, fmt.Errorf("%s: use up to 100 letters, digits, '.', '_' and '-' for the name of a run, beginning with a letter or digit", into)
-	}
-	if err := os.MkdirAll(root, 0o755); err != nil {
-		return nil, fmt.Errorf("make the directory for runs: %w", err)
-	}
-	lock := flock.New(filepath.Join(root, "."+name+".merge.lock"))
-	switch locked, err := lock.TryLock(); {
-	case err != nil:
-		return nil, fmt.Errorf("lock %s: %w", into, err)
-	case !locked:
-		return nil, fmt.Errorf("another process is merging into %s: wait for it", into)
-	}
-	defer func() { _ = errors.Join(os.Remove(lock.Path()), lock.Unlock()) }()
-	if _, err := os.Lstat(into); !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s exists already: merge into another directory, or remove it", into)
-	}
-	half := filepath.Join(root, "."+name+".merging")
-	if err := os.RemoveAll(half); err != nil {
-		return nil, fmt.Errorf("remove what an earlier merging left: %w", err)
-	}
-	if err := fill(ctx, half, name, shards); err != nil {
-		return nil, errors.Join(fmt.Errorf("merge into %s: %w", into, err), os.RemoveAll(half))
-	}
-	if err := os.Rename(half, into); err != nil {
-		return nil, errors.Join(fmt.Errorf("merge into %s: %w", into, err), os.RemoveAll(half))
-	}
-	return Open(into)
+// Merged is what all processes of a run recorded.
+type Merged struct {
+	// Outcomes by sandbox, in the order in which they were first recorded.
+	Outcomes map[string][]requirement.Outcome `json:"outcomes"`
+	// Attempts are the results of what was judged more than once, by sandbox, in
+	// their order; the worst is the outcome.
+	Attempts map[string]map[requirement.ID][]requirement.Result `json:"attempts,omitempty"`
+	// Problems of the run, and Notes.
+	Problems []string `json:"problems,omitempty"`
+	Notes    []string `json:"notes,omitempty"`
+	// Kept are the IDs of sandboxes that were kept on purpose.
+	Kept []string `json:"kept,omitempty"`
 }
 
-// openShards opens the shards, by their numbers, and looks that they belong
-// together.
-func openShards(dirs []string) ([]*Run, error) {
-	if len(dirs) == 0 {
-		return nil, errors.New("no run directory to merge: not one shard left any")
+// Merge reads the records of all processes. A torn line, as a full disk leaves
+// it, is a problem of the run and loses nothing else, and so is a process that
+// did not come to its end.
+func (r *Run) Merge() (Merged, error) {
+	merged := Merged{Outcomes: map[string][]requirement.Outcome{}, Attempts: map[string]map[requirement.ID][]requirement.Result{}}
+	names, err := filepath.Glob(filepath.Join(r.Dir, recordsDir, "process-*.ndjson"))
+	if err != nil {
+		return merged, fmt.Errorf("list the records: %w", err)
 	}
-	shards := make([]*Run, 0, len(dirs))
-	for _, dir := range dirs {
-		run, err := Open(dir)
-		if err != nil {
-			return nil, err
+	slices.Sort(names)
+	for _, name := range names {
+		if err := merged.read(name); err != nil {
+			return merged, err
 		}
-		if err := run.isShard(); err != nil {
-			return nil, err
+	}
+	if err := r.tellLostProcesses(&merged, names); err != nil {
+		return merged, err
+	}
+	if len(merged.Outcomes) == 0 {
+		merged.Problems = append(merged.Problems, "no requirement was executed: a filter that matches nothing, or a run that ended before its first spec")
+	}
+	for _, sandbox := range slices.Sorted(maps.Keys(merged.Outcomes)) {
+		if !slices.Contains(r.Manifest.names(), sandbox) {
+			merged.Problems = append(merged.Problems, fmt.Sprintf("outcomes were recorded for %q, which the manifest does not name", sandbox))
 		}
-		for _, other := range shards {
-			if err := other.belongs(run); err != nil {
-				return nil, err
+	}
+	merged.tellAttempts()
+	return merged, nil
+}
+
+// AllGreen tells whether nothing that was recorded is a reason for a red run.
+func (m *Merged) AllGreen() bool {
+	for _, outcomes := range m.Outcomes {
+		for _, o := range outcomes {
+			if !o.Result.Green() {
+				return false
 			}
 		}
-		shards = append(shards, run)
 	}
-	slices.SortFunc(shards, func(a, b *Run) int { return cmp.Compare(a.Manifest.Shard.Number, b.Manifest.Shard.Number) })
-	return shards, oneBuildEach(shards)
+	return len(m.Problems) == 0
 }
 
-// oneBuildEach refuses shards that were given different builds of a template,
-// which it may have under several names.
-func oneBuildEach(shards []*Run) error {
-	type seen struct{ build, by string }
-	builds := map[string]seen{}
-	for _, run := range shards {
-		all, err := run.Evidence()
-		if err != nil {
-			return err
-		}
-		for _, s := range all {
-			if s.API == nil || s.API.TemplateID == "" || s.API.BuildID == "" {
-				continue
-			}
-			by := fmt.Sprintf("shard %s (template %s)", run.Manifest.Shard, s.Template)
-			if first, ok := builds[s.API.TemplateID]; ok && first.build != s.API.BuildID && first.by != by {
-				return fmt.Errorf("template %s was build %s for %s and build %s for %s: it was rebuilt between them, so run these shards again",
-					s.API.TemplateID, first.build, first.by, s.API.BuildID, by)
-			}
-			builds[s.API.TemplateID] = seen{s.API.BuildID, by}
-		}
-	}
-	return nil
-}
-
-// fill writes the merged run.
-func fill(ctx context.Context, dir, name string, shards []*Run) error {
-	m := shards[0].Manifest
-	m.Run, m.Templates, m.Shard, m.Shards, m.Command = name, m.Shard.Expected, nil, parts(shards), os.Args
-	for _, shard := range shards {
-		if shard.Manifest.Started.Before(m.Started) {
-			m.Started = shard.Manifest.Started
-		}
-	}
-	for _, sub := range []string{recordsDir, evidenceDir, artifactsDir} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
-			return err
-		}
-	}
-	merged := &Run{Dir: dir, Manifest: m}
-	for _, shard := range shards {
-		if err := merged.take(ctx, shard); err != nil {
-			return fmt.Errorf("shard %s: %w", shard.Manifest.Shard, err)
-		}
-	}
-	if err := merged.noteShards(shards); err != nil {
-		return err
-	}
-	effective, err := os.ReadFile(filepath.Join(shards[0].Dir, configFile))
+func (m *Merged) read(name string) error {
+	data, err := os.ReadFile(name)
 	if err != nil {
-		return err
+		return fmt.Errorf("read the records: %w", err)
 	}
-	if err := merged.write(configFile, withoutShard(effective)); err != nil {
-		return err
-	}
-	return merged.writeJSON(manifestFile, m)
-}
-
-// take copies what a shard recorded. Its own configuration and manifest lie
-// with its artifacts.
-func (r *Run) take(ctx context.Context, shard *Run) error {
-	of := fmt.Sprintf("shard-%d", shard.Manifest.Shard.Number)
-	records, err := filepath.Glob(filepath.Join(shard.Dir, recordsDir, "process-*.ndjson"))
-	if err != nil {
-		return err
-	}
-	for _, file := range records {
-		to := strings.Replace(filepath.Base(file), "process-", "process-"+of+"-", 1)
-		if err := copyFile(file, filepath.Join(r.Dir, recordsDir, to)); err != nil {
-			return err
-		}
-	}
-	for _, sandbox := range shard.Manifest.names() {
-		file := filepath.Join(evidenceDir, slug(sandbox)+".json")
-		if err := copyFile(filepath.Join(shard.Dir, file), filepath.Join(r.Dir, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	artifacts := filepath.Join(r.Dir, artifactsDir, of)
-	if err := os.MkdirAll(artifacts, 0o755); err != nil {
-		return err
-	}
-	// Who carries runs about may drop directories with nothing in them.
-	if err := copyTree(ctx, shard.Artifacts(), artifacts); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, name := range []string{manifestFile, configFile} {
-		if err := copyFile(filepath.Join(shard.Dir, name), filepath.Join(artifacts, name)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// noteShards records what only the single directories tell: which shards are
-// not there, which recorded nothing, and trouble that a shard's own gate saw
-// and no record has, such as an exit code of Ginkgo that nothing explains.
-func (r *Run) noteShards(shards []*Run) error {
-	recorder, err := r.Recorder(mergeProcess, redact.New())
-	if err != nil {
-		return err
-	}
-	defer recorder.Close()
-	for _, part := range r.Manifest.Shards {
-		if !part.Missing {
+	n := 0
+	for line := range bytes.Lines(data) {
+		n++
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 {
 			continue
 		}
-		err := recorder.Record(Record{Note: fmt.Sprintf("shard %s is not there: nothing is known of %s; run that shard (SHARD=%s) and merge again",
-			part.Shard, strings.Join(part.Templates, ", "), part.Shard)})
-		if err != nil {
-			return err
+		var record Record
+		if err := json.Unmarshal(line, &record); err != nil {
+			m.Problems = append(m.Problems, fmt.Sprintf("%s:%d is no whole record, as a full disk or a killed process leaves it: %v", filepath.Base(name), n, err))
+			continue
 		}
-	}
-	for _, shard := range shards {
-		problems, err := shard.ownProblems()
-		if err != nil {
-			return err
+		if record.Kept != "" {
+			m.Kept = append(m.Kept, record.Kept)
 		}
-		for _, problem := range problems {
-			if err := recorder.Record(Record{Problem: fmt.Sprintf("shard %s: %s", shard.Manifest.Shard, problem)}); err != nil {
-				return err
-			}
+		switch {
+		case record.Outcome != nil:
+			m.add(record)
+		case record.Problem != "":
+			m.Problems = append(m.Problems, record.Problem)
+		case record.Note != "":
+			m.Notes = append(m.Notes, record.Note)
 		}
 	}
 	return nil
 }
 
-// ownProblems are the problems of a run that its records, merged with others,
-// would not show again.
-func (r *Run) ownProblems() ([]string, error) {
-	now, err := r.Merge()
-	if err != nil {
-		return nil, err
+// add keeps one outcome for a requirement: the worst. An attempt that is known
+// to have been made and recorded nothing is unproven, so that the retry alone
+// never decides.
+func (m *Merged) add(record Record) {
+	id := record.Outcome.Requirement
+	attempts := m.Attempts[record.Sandbox]
+	if attempts == nil {
+		attempts = map[requirement.ID][]requirement.Result{}
+		m.Attempts[record.Sandbox] = attempts
 	}
-	var gated Merged
-	data, err := os.ReadFile(filepath.Join(r.Dir, outcomesFile))
-	if err == nil {
-		err = json.Unmarshal(data, &gated)
+	for n := len(attempts[id]) + 1; n < record.Attempt; n++ {
+		m.keep(record.Sandbox, requirement.Outcome{
+			Requirement: id, Result: requirement.Unproven,
+			Reason: fmt.Sprintf("attempt %d of %s ended without an outcome, and attempt %d came to %s: a retry does not prove what the first could not", n, id, record.Attempt, record.Outcome.Result),
+			Next:   "run again without --flake-attempts",
+		})
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(r.Dir, outcomesFile), err)
-	}
-	var problems []string
-	if len(now.Outcomes) == 0 {
-		problems = append(problems, now.Problems...)
-	}
-	for _, problem := range gated.Problems {
-		if !slices.Contains(now.Problems, problem) {
-			problems = append(problems, problem)
-		}
-	}
-	return problems, nil
+	m.keep(record.Sandbox, *record.Outcome)
 }
 
-// withoutShard is an effective configuration of all shards.
-func withoutShard(effective []byte) []byte {
-	var whole bytes.Buffer
-	lines := bufio.NewReader(bytes.NewReader(effective))
-	for {
-		line, err := lines.ReadString('\n')
-		if !strings.HasPrefix(line, "shard: ") {
-			whole.WriteString(line)
-		}
-		if err != nil {
-			return whole.Bytes()
-		}
+func (m *Merged) keep(sandbox string, o requirement.Outcome) {
+	m.Attempts[sandbox][o.Requirement] = append(m.Attempts[sandbox][o.Requirement], o.Result)
+	have := m.Outcomes[sandbox]
+	i := slices.IndexFunc(have, func(other requirement.Outcome) bool { return other.Requirement == o.Requirement })
+	switch {
+	case i < 0:
+		m.Outcomes[sandbox] = append(have, o)
+	case verdict.Worse(o.Result, have[i].Result):
+		have[i] = o
 	}
 }
 
-// copyTree copies directories and regular files; what else lies there is
-// nobody's evidence.
-func copyTree(ctx context.Context, from, to string) error {
-	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
-		if err = errors.Join(err, ctx.Err()); err != nil {
-			return err
+// tellAttempts notes what was judged more than once, and forgets the rest. What
+// varied is a flake, each of which is told by itself.
+func (m *Merged) tellAttempts() {
+	for _, sandbox := range slices.Sorted(maps.Keys(m.Attempts)) {
+		equal := 0
+		for _, id := range slices.Sorted(maps.Keys(m.Attempts[sandbox])) {
+			results := m.Attempts[sandbox][id]
+			switch {
+			case len(results) == 1:
+				delete(m.Attempts[sandbox], id)
+			case len(slices.Compact(slices.Clone(results))) == 1:
+				equal++
+			default:
+				m.Notes = append(m.Notes, fmt.Sprintf("FLAKY: %s of %s was judged %d times within the run: %s; the worst counts", id, sandbox, len(results), joined(results)))
+			}
 		}
-		relative, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
+		if equal > 0 {
+			m.Notes = append(m.Notes, fmt.Sprintf("of %s %d requirements were judged more than once (--flake-attempts), each with the same result", sandbox, equal))
 		}
-		switch target := filepath.Join(to, relative); {
-		case entry.IsDir():
-			return os.MkdirAll(target, 0o755)
-		case entry.Type().IsRegular():
-			return copyFile(path, target)
+		if len(m.Attempts[sandbox]) == 0 {
+			delete(m.Attempts, sandbox)
 		}
+	}
+}
+
+func joined(results []requirement.Result) string {
+	words := make([]string, len(results))
+	for i, result := range results {
+		words[i] = string(result)
+	}
+	return strings.Join(words, ", ")
+}
+
+// tellLostProcesses makes a problem of every process that was expected and did
+// not come to its end: nobody knows what it was about to find.
+func (r *Run) tellLostProcesses(m *Merged, names []string) error {
+	expected, old := r.processes()
+	for _, who := range old {
+		m.Problems = append(m.Problems, who+" was recorded by an older sandproof, which did not record whether its processes came to their end: run again")
+	}
+	if len(old) > 0 {
 		return nil
-	})
+	}
+	var silent, cut []string
+	for _, p := range expected {
+		names = slices.DeleteFunc(names, func(n string) bool { return n == p.records })
+		switch ended, err := endOf(p.records); {
+		case errors.Is(err, fs.ErrNotExist):
+			silent = append(silent, p.name)
+		case err != nil:
+			return err
+		case !ended:
+			cut = append(cut, p.name)
+		}
+	}
+	if len(silent) > 0 {
+		m.Problems = append(m.Problems, fmt.Sprintf("%s of %d recorded nothing: the run is still beginning, ended before its first spec, or lost them", listed(silent), len(expected)))
+	}
+	if len(cut) > 0 {
+		m.Problems = append(m.Problems, fmt.Sprintf("%s of %d did not come to the end: killed, out of disk, or still running; what was recorded counts", listed(cut), len(expected)))
+	}
+	for _, name := range names {
+		m.Problems = append(m.Problems, fmt.Sprintf("%s is of no process of this run, which had %d", filepath.Base(name), len(expected)))
+	}
+	return nil
 }
 
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
+// process is one that is expected to have recorded its end.
+type process struct{ name, records string }
+
+// processes are all that are expected to have recorded their end: those of the
+// suites, or of each shard and of the merging. old names what was recorded by a
+// sandproof that knew no end.
+func (r *Run) processes() (expected []process, old []string) {
+	m := r.Manifest
+	if len(m.Shards) == 0 {
+		if m.Processes == 0 {
+			return nil, []string{"this run"}
+		}
+		for n := range m.Processes {
+			expected = append(expected, process{strconv.Itoa(n + 1), r.recordsOf(n + 1)})
+		}
+		return expected, nil
 	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
+	expected = append(expected, process{"0 (the merging)", r.recordsOf(mergeProcess)})
+	for _, part := range m.Shards {
+		switch {
+		case part.Missing:
+		case part.Processes == 0:
+			old = append(old, "shard "+part.Shard)
+		}
+		number, _, _ := strings.Cut(part.Shard, "/")
+		for n := range part.Processes {
+			name := fmt.Sprintf("process-shard-%s-%d.ndjson", number, n+1)
+			expected = append(expected, process{fmt.Sprintf("%d of shard %s", n+1, part.Shard), filepath.Join(r.Dir, recordsDir, name)})
+		}
 	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	return expected, old
+}
+
+// endOf tells whether the last line of a process's records is its end.
+func endOf(name string) (bool, error) {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return false, fmt.Errorf("read the records: %w", err)
+	}
+	data = bytes.TrimSuffix(data, []byte("\n"))
+	var last Record
+	err = json.Unmarshal(data[bytes.LastIndexByte(data, '\n')+1:], &last)
+	return err == nil && last.End, nil
+}
+
+func listed(names []string) string {
+	if len(names) == 1 {
+		return "process " + names[0]
+	}
+	return "processes " + strings.Join(names, ", ")
 }

@@ -5,8 +5,6 @@
 package rundir
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -45,6 +42,12 @@ type Manifest struct {
 	// Requirements is the catalogue of this harness; each is expected once
 	// for each template.
 	Requirements []requirement.ID `json:"requirements"`
+	// Waivers are those of failed requirements that the run was given; an expired
+	// one too, so that it can be told.
+	Waivers []verdict.Waiver `json:"waivers,omitempty"`
+	// Processes is how many suite processes record, each of which is expected to
+	// record its end. 0 was written by sandproofs that knew no end.
+	Processes int `json:"processes"`
 	// Command is the harness's command line, for reproduction.
 	Command []string `json:"command"`
 	// ConfigHash names the effective configuration, the same for all shards of
@@ -78,18 +81,23 @@ func (m *Manifest) names() []string {
 const manifestVersion = 1
 
 // Record is one line of a process's record file. Exactly one of Outcome,
-// Problem and Note is set.
+// Problem, Note and End is set.
 type Record struct {
 	At      time.Time            `json:"at"`
 	Process int                  `json:"process"`
 	Sandbox string               `json:"sandbox,omitempty"` // its name within the run
 	Outcome *requirement.Outcome `json:"outcome,omitempty"`
+	// Attempt counts the attempts of a spec from 1 (ginkgo --flake-attempts), so
+	// that one which recorded nothing can be told.
+	Attempt int `json:"attempt,omitempty"`
 	// Problem is trouble of the run itself: a failed preflight, a leak.
 	Problem string `json:"problem,omitempty"`
 	// Note is something worth a line in the report that changes nothing.
 	Note string `json:"note,omitempty"`
 	// Kept is the ID of a sandbox that was kept on purpose; its Note tells more.
 	Kept string `json:"kept,omitempty"`
+	// End is true in the last record of a process that came to its end.
+	End bool `json:"end,omitempty"`
 }
 
 // Run is one open run directory.
@@ -100,23 +108,22 @@ type Run struct {
 
 // The names inside a run directory.
 const (
-	manifestFile  = "manifest.json"
-	configFile    = "config.yaml"
-	recordsDir    = "records"
-	evidenceDir   = "evidence"
-	outcomesFile  = "outcomes.json"
-	verdictsFile  = "verdicts.json"
-	reportFile    = "report.txt"
-	artifactsDir  = "artifacts"
-	latestLink    = "latest"
-	maxRecordLine = 1 << 20
+	manifestFile = "manifest.json"
+	configFile   = "config.yaml"
+	recordsDir   = "records"
+	evidenceDir  = "evidence"
+	outcomesFile = "outcomes.json"
+	verdictsFile = "verdicts.json"
+	artifactsDir = "artifacts"
+	latestLink   = "latest"
 )
 
 var validName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$`) })
 
 // Create makes the directory of a new run below root and writes its manifest
 // and the effective configuration. A name that exists already is an error:
-// records of two runs are never mixed.
+// records of two runs are never mixed. A manifest without a number of processes
+// is that of one.
 func Create(root string, m Manifest, effectiveConfig []byte) (*Run, error) {
 	if !validName().MatchString(m.Run) || m.Run == latestLink {
 		return nil, fmt.Errorf("run name %q: use up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit", m.Run)
@@ -136,7 +143,7 @@ func Create(root string, m Manifest, effectiveConfig []byte) (*Run, error) {
 			return nil, fmt.Errorf("make the run directory: %w", err)
 		}
 	}
-	m.Version = manifestVersion
+	m.Version, m.Processes = manifestVersion, max(m.Processes, 1)
 	run := &Run{Dir: dir, Manifest: m}
 	if err := run.write(configFile, effectiveConfig); err != nil {
 		return nil, err
@@ -184,41 +191,6 @@ func (r *Run) Lock(ctx context.Context, name string, poll time.Duration) (releas
 // Artifacts is the directory for raw files: logs, consoles.
 func (r *Run) Artifacts() string { return filepath.Join(r.Dir, artifactsDir) }
 
-// Recorder appends the records of one process.
-type Recorder struct {
-	file    *os.File
-	process int
-	redact  *redact.Redactor
-}
-
-// Recorder opens the record file of one suite process.
-func (r *Run) Recorder(process int, redactor *redact.Redactor) (*Recorder, error) {
-	name := filepath.Join(r.Dir, recordsDir, fmt.Sprintf("process-%d.ndjson", process))
-	file, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("open the records of process %d: %w", process, err)
-	}
-	return &Recorder{file: file, process: process, redact: redactor}, nil
-}
-
-// Record appends one line with a single write, so that a killed process
-// leaves whole lines only.
-func (w *Recorder) Record(record Record) error {
-	record.At, record.Process = time.Now().UTC(), w.process
-	line, err := json.Marshal(record)
-	if err != nil {
-		return fmt.Errorf("record: %w", err)
-	}
-	line = append(w.redact.Bytes(line), '\n')
-	if _, err := w.file.Write(line); err != nil {
-		return fmt.Errorf("record: %w", err)
-	}
-	return nil
-}
-
-// Close closes the record file.
-func (w *Recorder) Close() error { return w.file.Close() }
-
 // WriteEvidence writes what was seen of a sandbox, replacing what was known
 // before.
 func (r *Run) WriteEvidence(s *evidence.Sandbox, redactor *redact.Redactor) error {
@@ -253,102 +225,6 @@ func (r *Run) Evidence() ([]*evidence.Sandbox, error) {
 	return all, nil
 }
 
-// Merged is what all processes of a run recorded.
-type Merged struct {
-	// Outcomes by sandbox, in the order in which they were recorded.
-	Outcomes map[string][]requirement.Outcome `json:"outcomes"`
-	// Problems of the run, and Notes.
-	Problems []string `json:"problems,omitempty"`
-	Notes    []string `json:"notes,omitempty"`
-	// Kept are the IDs of sandboxes that were kept on purpose.
-	Kept []string `json:"kept,omitempty"`
-}
-
-// Merge reads the records of all processes. A torn last line, as a full disk
-// leaves it, is a problem of the run and loses nothing else.
-func (r *Run) Merge() (Merged, error) {
-	merged := Merged{Outcomes: map[string][]requirement.Outcome{}}
-	names, err := filepath.Glob(filepath.Join(r.Dir, recordsDir, "process-*.ndjson"))
-	if err != nil {
-		return merged, fmt.Errorf("list the records: %w", err)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if err := merged.read(name); err != nil {
-			return merged, err
-		}
-	}
-	if len(merged.Outcomes) == 0 {
-		merged.Problems = append(merged.Problems, "no requirement was executed: a filter that matches nothing, or a run that ended before its first spec")
-	}
-	for sandbox := range merged.Outcomes {
-		if !slices.Contains(r.Manifest.names(), sandbox) {
-			merged.Problems = append(merged.Problems, fmt.Sprintf("outcomes were recorded for %q, which the manifest does not name", sandbox))
-		}
-	}
-	return merged, nil
-}
-
-// AllGreen tells whether nothing that was recorded is a reason for a red run.
-func (m *Merged) AllGreen() bool {
-	for _, outcomes := range m.Outcomes {
-		for _, o := range outcomes {
-			if !o.Result.Green() {
-				return false
-			}
-		}
-	}
-	return len(m.Problems) == 0
-}
-
-func (m *Merged) read(name string) error {
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return fmt.Errorf("read the records: %w", err)
-	}
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, maxRecordLine)
-	for n := 1; lines.Scan(); n++ {
-		var record Record
-		if err := json.Unmarshal(lines.Bytes(), &record); err != nil {
-			m.Problems = append(m.Problems, fmt.Sprintf("%s:%d is no whole record: %v", filepath.Base(name), n, err))
-			continue
-		}
-		if record.Kept != "" {
-			m.Kept = append(m.Kept, record.Kept)
-		}
-		switch {
-		case record.Outcome != nil:
-			m.add(record.Sandbox, *record.Outcome)
-		case record.Problem != "":
-			m.Problems = append(m.Problems, record.Problem)
-		case record.Note != "":
-			m.Notes = append(m.Notes, record.Note)
-		}
-	}
-	if err := lines.Err(); err != nil {
-		m.Problems = append(m.Problems, fmt.Sprintf("%s: %v", filepath.Base(name), err))
-	}
-	return nil
-}
-
-// add keeps one outcome for a requirement. Two that differ are a flake, which
-// is said, and the worse one counts.
-func (m *Merged) add(sandbox string, o requirement.Outcome) {
-	have := m.Outcomes[sandbox]
-	i := slices.IndexFunc(have, func(other requirement.Outcome) bool { return other.Requirement == o.Requirement })
-	if i < 0 {
-		m.Outcomes[sandbox] = append(have, o)
-		return
-	}
-	if have[i].Result != o.Result {
-		m.Notes = append(m.Notes, fmt.Sprintf("%s of %s varied within the run: %s and %s", o.Requirement, sandbox, have[i].Result, o.Result))
-	}
-	if verdict.Worse(o.Result, have[i].Result) {
-		have[i] = o
-	}
-}
-
 // Verdicts judges the merged outcomes: one verdict for each template that the
 // manifest expects, over all of its sandboxes, executed or not.
 func (r *Run) Verdicts(merged Merged, inputs func(template, sandbox string) verdict.Input) []verdict.Verdict {
@@ -358,6 +234,7 @@ func (r *Run) Verdicts(merged Merged, inputs func(template, sandbox string) verd
 		for _, sandbox := range r.Manifest.Sandboxes(template) {
 			in := inputs(template, sandbox)
 			in.Template, in.Target, in.Outcomes = template, r.Manifest.Target, merged.Outcomes[sandbox]
+			in.Waivers, in.At = r.Manifest.Waivers, r.Manifest.Started
 			each = append(each, verdict.Of(in))
 		}
 		verdicts = append(verdicts, verdict.Over(each))
@@ -365,16 +242,17 @@ func (r *Run) Verdicts(merged Merged, inputs func(template, sandbox string) verd
 	return verdicts
 }
 
-// WriteResults writes the merged outcomes, the verdicts and the rendered
-// report beside the records.
-func (r *Run) WriteResults(merged Merged, verdicts []verdict.Verdict, report string) error {
+// WriteResults writes the merged outcomes and the verdicts beside the records.
+func (r *Run) WriteResults(merged Merged, verdicts []verdict.Verdict) error {
 	if err := r.writeJSON(outcomesFile, merged); err != nil {
 		return err
 	}
-	if err := r.writeJSON(verdictsFile, verdicts); err != nil {
-		return err
-	}
-	return r.write(reportFile, []byte(report))
+	return r.writeJSON(verdictsFile, verdicts)
+}
+
+// WriteReport writes one rendered report of the run, under its file name.
+func (r *Run) WriteReport(name, text string) error {
+	return r.write(name, []byte(text))
 }
 
 func (r *Run) writeJSON(name string, v any) error {

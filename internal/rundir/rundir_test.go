@@ -2,9 +2,11 @@ package rundir
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,9 +18,13 @@ import (
 	"sandproof/internal/verdict"
 )
 
-func newRun(t *testing.T, templates ...string) *Run {
+func newRun(t *testing.T, templates ...string) *Run { return runOf(t, 1, templates...) }
+
+// runOf is a run that a number of processes record.
+func runOf(t *testing.T, processes int, templates ...string) *Run {
 	t.Helper()
-	run, err := Create(t.TempDir(), Manifest{Run: "r", Target: "lab", Profile: "core", Templates: templates}, []byte("target: lab\n"))
+	m := Manifest{Run: "r", Target: "lab", Profile: "core", Templates: templates, Processes: processes}
+	run, err := Create(t.TempDir(), m, []byte("target: lab\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +66,7 @@ func merge(t *testing.T, run *Run) Merged {
 }
 
 func TestRecordsOfAllProcessesAreMerged(t *testing.T) {
-	run := newRun(t, "a", "b")
+	run := runOf(t, 2, "a", "b")
 	record(t, run, 1, Record{Sandbox: "a", Outcome: outcome("boot.envd-answers", requirement.Pass)})
 	record(t, run, 2, Record{Sandbox: "b", Outcome: outcome("boot.envd-answers", requirement.Fail)}, Record{Problem: "leak"}, Record{Note: "n"})
 	m := merge(t, run)
@@ -93,14 +99,14 @@ func TestTornRecordIsAProblemAndLosesNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := merge(t, run)
-	if len(m.Outcomes["a"]) != 1 || len(m.Problems) != 1 || !strings.Contains(m.Problems[0], "process-1.ndjson:2") {
+	if len(m.Outcomes["a"]) != 1 || len(m.Problems) != 2 || !strings.Contains(m.Problems[0], "process-1.ndjson:3") || !strings.Contains(m.Problems[1], "did not come to the end") {
 		t.Errorf("got %+v", m)
 	}
 }
 
 func TestNothingExecutedIsAProblem(t *testing.T) {
 	m := merge(t, newRun(t, "a"))
-	if len(m.Problems) != 1 || !strings.Contains(m.Problems[0], "no requirement was executed") {
+	if len(m.Problems) != 2 || !strings.Contains(m.Problems[0], "process 1 of 1 recorded nothing") || !strings.Contains(m.Problems[1], "no requirement was executed") {
 		t.Errorf("got %q", m.Problems)
 	}
 }
@@ -114,9 +120,101 @@ func TestWorseOutcomeCounts(t *testing.T) {
 			record(t, run, 1, Record{Sandbox: "a", Outcome: outcome("place.command", result)})
 		}
 		m := merge(t, run)
-		if len(m.Outcomes["a"]) != 1 || m.Outcomes["a"][0].Result != requirement.Fail || len(m.Notes) != 1 {
+		if len(m.Outcomes["a"]) != 1 || m.Outcomes["a"][0].Result != requirement.Fail || len(m.Notes) != 1 || !strings.Contains(m.Notes[0], "FLAKY: place.command of a") {
 			t.Errorf("%v gave %+v", order, m)
 		}
+		if got := m.Attempts["a"]["place.command"]; !slices.Equal(got, order) {
+			t.Errorf("%v is told as %v", order, got)
+		}
+	}
+}
+
+// A retry (ginkgo --flake-attempts) never makes a requirement green alone,
+// whatever its first attempt recorded.
+func TestRetriesAreTold(t *testing.T) {
+	attempt := func(n int, result requirement.Result) Record {
+		return Record{Sandbox: "a", Outcome: outcome("place.command", result), Attempt: n}
+	}
+	for _, test := range []struct {
+		name    string
+		records []Record
+		want    requirement.Result
+		note    string
+	}{
+		{"once", []Record{attempt(1, requirement.Pass)}, requirement.Pass, ""},
+		{"failed first", []Record{attempt(1, requirement.Fail), attempt(2, requirement.Pass)}, requirement.Fail, "judged 2 times within the run: fail, pass; the worst counts"},
+		{"the first was lost", []Record{attempt(2, requirement.Pass)}, requirement.Unproven, "unproven, pass"},
+		{"two were lost, and it fails", []Record{attempt(3, requirement.Fail)}, requirement.Fail, "unproven, unproven, fail"},
+		{"twice the same", []Record{attempt(1, requirement.Pass), attempt(2, requirement.Pass)}, requirement.Pass, "of a 1 requirements were judged more than once"},
+	} {
+		run := newRun(t, "a")
+		record(t, run, 1, test.records...)
+		m := merge(t, run)
+		if got := m.Outcomes["a"]; len(got) != 1 || got[0].Result != test.want || len(m.Problems) != 0 {
+			t.Errorf("%s: got %+v, problems %q", test.name, got, m.Problems)
+		}
+		if notes := strings.Join(m.Notes, "\n"); !strings.Contains(notes, test.note) || (test.note == "") != (notes == "") {
+			t.Errorf("%s: notes %q, want %q", test.name, notes, test.note)
+		}
+	}
+}
+
+// Processes that are lost, were cut off, or belong to nothing are problems of
+// the run; so is a run of which it is not known.
+func TestEveryProcessMustComeToItsEnd(t *testing.T) {
+	passed := Record{Sandbox: "a", Outcome: outcome("boot.envd-answers", requirement.Pass)}
+	run := runOf(t, 4, "a")
+	record(t, run, 1, passed)
+	record(t, run, 3, passed)
+	cut, err := run.Recorder(2, redact.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(cut.Record(passed), cut.file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	// What follows an end is not the end.
+	again, err := run.Recorder(3, redact.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(again.Record(passed), again.file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	record(t, run, 7, passed)
+	want := []string{"process 4 of 4 recorded nothing", "processes 2, 3 of 4 did not come to the end", "process-7.ndjson is of no process"}
+	if m := merge(t, run); len(m.Problems) != len(want) {
+		t.Errorf("problems %q", m.Problems)
+	} else {
+		for i := range want {
+			if !strings.Contains(m.Problems[i], want[i]) {
+				t.Errorf("problem %q, want %q", m.Problems[i], want[i])
+			}
+		}
+	}
+	run = newRun(t, "a")
+	record(t, run, 1, passed)
+	run.Manifest.Processes = 0
+	if m, err := run.Merge(); err != nil || len(m.Problems) != 1 || !strings.Contains(m.Problems[0], "older sandproof") {
+		t.Errorf("problems %q, %v", m.Problems, err)
+	}
+}
+
+// An outcome of any length comes back, and what follows it.
+func TestLongRecordsComeBack(t *testing.T) {
+	run := newRun(t, "a")
+	long := outcome("enable.cpu", requirement.Fail)
+	long.Read = strings.Repeat("x", 3<<20)
+	line, err := json.Marshal(Record{Sandbox: "a", Outcome: long})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(run.recordsOf(1), append(line, '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	record(t, run, 1, Record{Sandbox: "a", Outcome: outcome("enable.io", requirement.Fail)})
+	if m := merge(t, run); len(m.Outcomes["a"]) != 2 || len(m.Problems) != 0 {
+		t.Errorf("%d outcomes, problems %.200q", len(m.Outcomes["a"]), m.Problems)
 	}
 }
 
@@ -146,7 +244,7 @@ func TestEverySandboxCounts(t *testing.T) {
 	if len(verdicts) != 2 || verdicts[0].Word != verdict.NotIsolated || len(verdicts[0].Sandboxes) != 3 || !strings.Contains(verdicts[0].Reason, "varies: of 3 sandboxes") {
 		t.Errorf("got %+v", verdicts)
 	}
-	record(t, run, 2, Record{Sandbox: "a@4", Outcome: failed})
+	record(t, run, 1, Record{Sandbox: "a@4", Outcome: failed})
 	if m, err := run.Merge(); err != nil || len(m.Problems) != 1 || !strings.Contains(m.Problems[0], `"a@4"`) {
 		t.Errorf("problems %q, %v", m.Problems, err)
 	}

@@ -27,6 +27,9 @@ type Part struct {
 	Started   time.Time `json:"started,omitzero"`
 	Command   []string  `json:"command,omitempty"`
 	Templates []string  `json:"templates"`
+	// Processes is how many suite processes of the shard record, each of which is
+	// expected to record its end.
+	Processes int `json:"processes,omitempty"`
 	// Missing is true where no run of this shard was given: its templates are
 	// expected all the same.
 	Missing bool `json:"missing,omitempty"`
@@ -76,7 +79,7 @@ func parts(shards []*Run) []Part {
 		part := Part{Shard: (&Shard{Number: n + 1, Of: s.Of}).String(), Templates: config.Cut(s.Expected, n+1, s.Of), Missing: true}
 		if i := slices.IndexFunc(shards, func(r *Run) bool { return r.Manifest.Shard.Number == n+1 }); i >= 0 {
 			m := shards[i].Manifest
-			part.Run, part.Started, part.Command, part.Missing = m.Run, m.Started, m.Command, false
+			part.Run, part.Started, part.Command, part.Processes, part.Missing = m.Run, m.Started, m.Command, m.Processes, false
 		}
 		if len(part.Templates) > 0 {
 			all = append(all, part)

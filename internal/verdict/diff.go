@@ -156,7 +156,7 @@ func compareTemplate(name string, before, after Side) TemplateDiff {
 		t.Exit = ExitUnproven
 		return t
 	case t.Before == nil:
-		t.Exit = t.After.exit()
+		t.Exit = t.After.Exit()
 		return t
 	}
 	was, is := worstOutcomes(before.Sandboxes[name]), worstOutcomes(after.Sandboxes[name])
@@ -164,7 +164,7 @@ func compareTemplate(name string, before, after Side) TemplateDiff {
 		t.add(id, was[id], is[id], before.Profile, after.Profile)
 	}
 	t.Seen = seenChanges(of(before.Evidence, name), of(after.Evidence, name))
-	t.Exit = t.After.exit()
+	t.Exit = t.After.Exit()
 	if len(t.Untested) > 0 {
 		t.Exit = worseExit(t.Exit, ExitUnproven)
 	}

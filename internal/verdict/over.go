@@ -16,7 +16,7 @@ var worstLast = []Word{Isolated, Unproven, NotApplicable, Partial, NotIsolated}
 // byBadness orders verdicts as the gate does, and then by their words.
 func byBadness(a, b Verdict) int {
 	return cmp.Or(
-		cmp.Compare(slices.Index(exitOrder, a.exit()), slices.Index(exitOrder, b.exit())),
+		cmp.Compare(slices.Index(exitOrder, a.Exit()), slices.Index(exitOrder, b.Exit())),
 		cmp.Compare(slices.Index(worstLast, a.Word), slices.Index(worstLast, b.Word)),
 	)
 }
@@ -31,6 +31,7 @@ func Over(each []Verdict) Verdict {
 		return worst
 	}
 	differing := differingStages(each)
+	worst.Notes, worst.Waived = slices.Clone(worst.Notes), slices.Clone(worst.Waived)
 	worst.Node, worst.Nodes, worst.Stages = "", byNode(each), maps.Clone(worst.Stages)
 	counts := map[string]int{}
 	for _, v := range each {
@@ -41,6 +42,12 @@ func Over(each []Verdict) Verdict {
 			}
 		}
 		counts[kindOf(v)]++
+		for _, w := range v.Waived {
+			if !slices.Contains(worst.Waived, w) {
+				worst.Waived = append(worst.Waived, w)
+				worst.Notes = append(worst.Notes, "WAIVED: "+w.String())
+			}
+		}
 	}
 	if len(counts) > 1 {
 		worst.Reason = fmt.Sprintf("varies: of %d sandboxes %s; the worst: %s", len(each), tally(counts), worst.Reason)
@@ -71,9 +78,9 @@ func differingStages(each []Verdict) []string {
 // kindOf is what is compared between sandboxes: the word, and where it broke.
 func kindOf(v Verdict) string {
 	if v.Stage == "" {
-		return string(v.Word)
+		return v.Label()
 	}
-	return fmt.Sprintf("%s at %s", v.Word, v.Stage)
+	return fmt.Sprintf("%s at %s", v.Label(), v.Stage)
 }
 
 // tally counts in words: "3 are isolated, 2 are not-isolated at enable".

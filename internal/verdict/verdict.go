@@ -5,6 +5,7 @@ package verdict
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"sandproof/internal/config"
 	"sandproof/internal/requirement"
@@ -49,6 +50,10 @@ type Verdict struct {
 	// that is known, where a template was judged by more than one.
 	Sandboxes []Word          `json:"sandboxes,omitempty"`
 	Nodes     map[string]Word `json:"nodes,omitempty"`
+	// Waived are the waivers of its failures, and Excused is true where nothing
+	// but such a failure keeps it from being isolated: the gate lets it pass.
+	Waived  []Waiver `json:"waived,omitempty"`
+	Excused bool     `json:"excused,omitempty"`
 	// Notes are failed requirements that do not decide, and advice.
 	Notes []string `json:"notes,omitempty"`
 	// Stages holds the worst result of each stage that has outcomes.
@@ -68,11 +73,15 @@ type Input struct {
 	Envd       string
 	Generation string
 	Node       string
+	// Waivers are the run's, and At when it began: an expired one excuses nothing.
+	Waivers []Waiver
+	At      time.Time
 }
 
 // Of gives the verdict, by the first rule that matches: another template than
 // the one asked for, no cgroup support at all, a failed core requirement, one
-// that is unproven or was not executed, else isolated.
+// that is unproven or was not executed, else isolated. A failure that a waiver
+// excuses is set aside, and decides only where nothing else does.
 func Of(in Input) Verdict {
 	v := Verdict{
 		Template: in.Template, Target: in.Target, StandIn: in.StandIn, Envd: in.Envd, Generation: in.Generation, Node: in.Node,
@@ -89,10 +98,18 @@ func Of(in Input) Verdict {
 	}
 	if known, seen := byID[requirement.BootEnvdKnown]; seen && known.Result == requirement.NotApplicable {
 		known.Next = "give the template an envd of 0.4.3 or newer, by building it anew"
+		v.Excused = v.waive(in, known.Requirement)
 		return v.because(NotApplicable, requirement.StageCreate, known, in.Reproduce)
 	}
 
-	var failed, open *requirement.Outcome
+	if len(in.Outcomes) == 0 {
+		return v.because(Unproven, requirement.StageImage, requirement.Outcome{
+			Requirement: requirement.ImageTemplate,
+			Reason:      "nothing was recorded of this template: it was filtered out, or the run ended before it",
+		}, in.Reproduce)
+	}
+
+	var failed, open, excused *requirement.Outcome
 	stageOf := map[requirement.ID]requirement.Stage{}
 	for _, r := range requirement.All() {
 		stageOf[r.ID] = r.Stage
@@ -119,7 +136,10 @@ func Of(in Input) Verdict {
 		}
 		switch o.Result {
 		case requirement.Fail:
-			if failed == nil {
+			switch waived := v.waive(in, r.ID); {
+			case waived && excused == nil:
+				excused = &o
+			case !waived && failed == nil:
 				failed = &o
 			}
 		case requirement.Infra:
@@ -137,6 +157,9 @@ func Of(in Input) Verdict {
 		case requirement.Pass, requirement.Inert, requirement.NotApplicable:
 		}
 	}
+	if failed == nil && open == nil && excused != nil {
+		failed, v.Excused = excused, true
+	}
 	switch {
 	// What a guest shows that is not of the image asked for, or in which that
 	// image is not in force, is no part of what was asked for.
@@ -151,6 +174,26 @@ func Of(in Input) Verdict {
 	v.Word = Isolated
 	v.Reason = "every promised limit is in force and every process is in its cgroup"
 	return v
+}
+
+// waive tells whether a waiver excuses a failed requirement, and keeps and notes
+// that it does.
+func (v *Verdict) waive(in Input, id requirement.ID) bool {
+	w, found := in.waiverFor(id)
+	if found {
+		v.Waived = append(v.Waived, w)
+		v.Notes = append(v.Notes, "WAIVED: "+w.String())
+	}
+	return found
+}
+
+// Label is the verdict's word, with WAIVED where the gate lets it pass all the
+// same.
+func (v Verdict) Label() string {
+	if v.Excused {
+		return string(v.Word) + ", WAIVED"
+	}
+	return string(v.Word)
 }
 
 func (v Verdict) because(word Word, stage requirement.Stage, o requirement.Outcome, reproduce string) Verdict {
@@ -218,7 +261,7 @@ func Exit(verdicts []Verdict, problems []string) int {
 		worst = ExitInfra
 	}
 	for _, v := range verdicts {
-		if code := v.exit(); slices.Index(exitOrder, code) > slices.Index(exitOrder, worst) {
+		if code := v.Exit(); slices.Index(exitOrder, code) > slices.Index(exitOrder, worst) {
 			worst = code
 		}
 	}
@@ -228,7 +271,11 @@ func Exit(verdicts []Verdict, problems []string) int {
 // exitOrder are the gate's exit codes, the worst last.
 var exitOrder = []int{ExitIsolated, ExitUnproven, ExitInfra, ExitNotIsolated}
 
-func (v Verdict) exit() int {
+// Exit is the gate's exit code of one verdict.
+func (v Verdict) Exit() int {
+	if v.Excused {
+		return ExitIsolated
+	}
 	switch v.Word {
 	case Isolated:
 		return ExitIsolated
