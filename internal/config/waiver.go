@@ -20,8 +20,8 @@ func (c *Config) checkWaivers(body ast.Node) error {
 	var wrong []string
 	seen := map[[2]string]bool{}
 	for i, w := range c.Waivers {
-		add := func(key, format string, args ...any) {
-			wrong = append(wrong, fmt.Sprintf("%s: waivers[%d]: %s", place(c.File, waiverToken(body, i, key)), i, fmt.Sprintf(format, args...)))
+		add := func(key, problem string) {
+			wrong = append(wrong, fmt.Sprintf("%s: waivers[%d]: %s", place(c.File, waiverToken(body, i, key)), i, problem))
 		}
 		switch {
 		case w.Line != "" && (w.Template != "" || len(w.Requirements) > 0):
@@ -42,10 +42,10 @@ func (c *Config) checkWaivers(body ast.Node) error {
 		}
 		for _, id := range w.Requirements {
 			if !requirementID.MatchString(id) {
-				add("requirements", "%q is no requirement's ID: docs/requirements.md has them all", id)
+				add("requirements", "this is no requirement's ID: docs/requirements.md has them all")
 			}
 			if seen[[2]string{w.Template, id}] {
-				add("requirements", "%s of this template is waived twice: leave one out", id)
+				add("requirements", "a requirement of this template is waived twice: leave one out")
 			}
 			seen[[2]string{w.Template, id}] = true
 		}

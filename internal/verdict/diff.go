@@ -91,7 +91,7 @@ func Compare(before, after Side) Diff {
 	for _, name := range names {
 		t := compareTemplate(name, before, after)
 		d.Templates = append(d.Templates, t)
-		worst = worseExit(worst, t.Exit)
+		worst = WorseExit(worst, t.Exit)
 	}
 	d.Exit = worst
 	return d
@@ -166,7 +166,7 @@ func compareTemplate(name string, before, after Side) TemplateDiff {
 	t.Seen = seenChanges(of(before.Evidence, name), of(after.Evidence, name))
 	t.Exit = t.After.Exit()
 	if len(t.Untested) > 0 {
-		t.Exit = worseExit(t.Exit, ExitUnproven)
+		t.Exit = WorseExit(t.Exit, ExitUnproven)
 	}
 	failed := func(c Change) bool { return c.After == requirement.Fail }
 	if len(t.Worse) > 0 || slices.ContainsFunc(t.SideEffects, failed) {
@@ -312,7 +312,8 @@ func realTime(all []*evidence.Sandbox) string {
 	return strings.Join(answers, " and ")
 }
 
-func worseExit(a, b int) int {
+// WorseExit is the worse of two of the gate's codes.
+func WorseExit(a, b int) int {
 	if slices.Index(exitOrder, a) > slices.Index(exitOrder, b) {
 		return a
 	}

@@ -3,9 +3,8 @@ package verdict
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
-
-	"github.com/jedib0t/go-pretty/v6/text"
 )
 
 // diffGroups are the parts of a template's difference, in the order in which
@@ -31,13 +30,13 @@ func (d Diff) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s -> %s\n", sideText(d.Before), sideText(d.After))
 	for _, caveat := range d.Caveats {
-		paragraph(&b, "note", caveat)
+		paragraph(&b, reasonWidth, "note", caveat)
 	}
 	for _, t := range d.Templates {
 		fmt.Fprintf(&b, "\n%s: %s\n", show(t.Template), headline(t))
 		if t.After != nil && t.After.Word != Isolated {
-			paragraph(&b, "why ", t.After.Reason)
-			paragraph(&b, "next", t.After.Next)
+			paragraph(&b, reasonWidth, "why ", t.After.Reason)
+			paragraph(&b, reasonWidth, "next", t.After.Next)
 		}
 		for _, group := range diffGroups(t) {
 			for _, c := range group.changes {
@@ -45,15 +44,15 @@ func (d Diff) Text() string {
 				if c.Reason != "" {
 					sentence += ": " + c.Reason
 				}
-				paragraph(&b, group.name, sentence)
+				paragraph(&b, reasonWidth, group.name, sentence)
 			}
 		}
 		for _, seen := range t.Seen {
-			paragraph(&b, "side effect", seen)
+			paragraph(&b, reasonWidth, "side effect", seen)
 		}
 	}
 	for _, problem := range d.After.Problems {
-		paragraph(&b, "PROBLEM OF THE RUN", problem)
+		paragraph(&b, reasonWidth, "PROBLEM OF THE RUN", problem)
 	}
 	fmt.Fprintf(&b, "\n%s\n", d.conclusion())
 	return b.String()
@@ -111,13 +110,13 @@ func headline(t TemplateDiff) string {
 	case t.After == nil:
 		return fmt.Sprintf("%s before, not in the run after: whether it is as it was, nobody looked", t.Before.Word)
 	case t.Before == nil:
-		return fmt.Sprintf("not in the run before, %s now", t.After.Word)
-	case t.Before.Word != t.After.Word:
-		return fmt.Sprintf("%s -> %s", t.Before.Word, strings.ToUpper(string(t.After.Word)))
+		return fmt.Sprintf("not in the run before, %s now", t.After.Label())
+	case t.Before.Label() != t.After.Label():
+		return fmt.Sprintf("%s -> %s", t.Before.Label(), strings.ToUpper(t.After.Label()))
 	case t.unchanged():
-		return fmt.Sprintf("%s as before, nothing changed", t.After.Word)
+		return fmt.Sprintf("%s as before, nothing changed", t.After.Label())
 	}
-	return fmt.Sprintf("%s as before", t.After.Word)
+	return fmt.Sprintf("%s as before", t.After.Label())
 }
 
 func (t *TemplateDiff) unchanged() bool {
@@ -139,7 +138,11 @@ func (d Diff) conclusion() string {
 	}
 	switch d.Exit {
 	case ExitIsolated:
-		return fmt.Sprintf("fixed: %d of %d templates; nothing got worse, and every template is isolated", fixed, len(d.Templates))
+		is := "isolated"
+		if slices.ContainsFunc(d.After.Verdicts, func(v Verdict) bool { return v.Excused }) {
+			is = "isolated or waived"
+		}
+		return fmt.Sprintf("fixed: %d of %d templates; nothing got worse, and every template is %s", fixed, len(d.Templates), is)
 	case ExitNotIsolated:
 		return fmt.Sprintf("fixed: %d of %d templates; something got worse, or is not fixed", fixed, len(d.Templates))
 	case ExitUnproven:
@@ -161,16 +164,3 @@ func resultText[T ~string](result T) string {
 	}
 	return show(string(result))
 }
-
-// markdownEscapes keeps what a guest says from being a table's border, a link,
-// an image or HTML.
-var markdownEscapes = strings.NewReplacer(
-	`\`, `\\`, "|", `\|`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "<", "&lt;", ">", "&gt;", "&", "&amp;", "\n", " ",
-	"@", "@\u200b", // it would call a person
-)
-
-func markdown(s string) string { return markdownEscapes.Replace(show(text.Trim(s, markdownMost))) }
-
-// markdownMost is how much of one text is shown, in columns: a guest may say
-// any amount.
-const markdownMost = 2000
