@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -17,14 +18,27 @@ const exitCodes = `Exit codes: 0 every template is isolated; 1 one is not, or on
 no limits at all; 2 one is unproven; 3 trouble of the infrastructure or the
 harness. The worst counts, in the order 1, 3, 2, 0.`
 
+// gateOptions are what a gate is asked for.
+type gateOptions struct {
+	demand  verdict.Demand
+	profile string
+	ginkgo  int
+}
+
 func gate() *cobra.Command {
-	ginkgo := 0
+	o := gateOptions{}
 	cmd := &cobra.Command{
 		Use:   "gate RUN",
 		Short: "Show a run's verdicts and exit with the gate's code",
-		Long:  "gate merges what all processes of a run recorded, shows the verdicts, and exits with the gate's code.\nRUN is a run directory, such as runs/latest.\n\n" + exitCodes,
-		Args:  cobra.ExactArgs(1),
+		Long: "gate merges what all processes of a run recorded, shows the verdicts, writes the reports into the run directory,\n" +
+			"and exits with the gate's code. RUN is a run directory, such as runs/latest. Without --target the verdicts are of\n" +
+			"the target that the run was made on, which each report names.\n\n" + exitCodes,
+		Example: "  sandproof gate runs/latest\n  sandproof gate --target live --templates base,desktop --profile gate runs/nightly",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.check(); err != nil {
+				return err
+			}
 			run, err := rundir.Open(args[0])
 			if err != nil {
 				return err
@@ -33,14 +47,71 @@ func gate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if ginkgo != 0 && merged.AllGreen() {
-				merged.Problems = append(merged.Problems, fmt.Sprintf("ginkgo ended with %d, and nothing that was recorded explains it: see its own output", ginkgo))
+			if o.ginkgo != 0 && merged.AllGreen() {
+				merged.Problems = append(merged.Problems, fmt.Sprintf("ginkgo ended with %d, and nothing that was recorded explains it: see its own output", o.ginkgo))
 			}
-			return conclude(cmd, run, merged, true)
+			if o.profile != "" {
+				run.Manifest.Profile = o.profile
+			}
+			report, err := reportOf(run, merged)
+			if err != nil {
+				return err
+			}
+			kept := run.WriteResults(merged, report.Verdicts)
+			report.Require(o.demand)
+			return conclude(cmd, report, errors.Join(kept, writeReports(run, report)))
 		},
 	}
-	cmd.Flags().IntVar(&ginkgo, "ginkgo-exit", 0, "ginkgo's own exit `code`: a failure that no record explains is trouble of the harness")
+	cmd.Flags().StringVar(&o.demand.Target, "target", "", "the `target` that must have been judged, live or lab: a run of another one is unproven")
+	cmd.Flags().StringSliceVar(&o.demand.Templates, "templates", nil, "`names` of templates that must have been judged, comma-separated: one that was not is unproven")
+	cmd.Flags().StringVar(&o.profile, "profile", "", "the `profile` to judge what was recorded by: core, gate or extended; default: the run's")
+	cmd.Flags().IntVar(&o.ginkgo, "ginkgo-exit", 0, "ginkgo's own exit `code`: a failure that no record explains is trouble of the harness")
 	return cmd
+}
+
+func (o *gateOptions) check() error {
+	switch config.TargetKind(o.demand.Target) {
+	case "", config.TargetLive, config.TargetLab:
+	case config.TargetAuto:
+		fallthrough
+	default:
+		return fmt.Errorf("--target %q: want live or lab", o.demand.Target)
+	}
+	switch config.Profile(o.profile) {
+	case "", config.ProfileCore, config.ProfileGate, config.ProfileExtended:
+	case config.ProfileAuto:
+		fallthrough
+	default:
+		return fmt.Errorf("--profile %q: want core, gate or extended", o.profile)
+	}
+	if slices.Contains(o.demand.Templates, "") {
+		return errors.New("--templates: a name is empty")
+	}
+	return nil
+}
+
+// reports are the files that gate writes into a run directory.
+var reports = []struct {
+	file   string
+	render func(verdict.Report) (string, error)
+}{
+	{"report.txt", func(r verdict.Report) (string, error) { return verdict.Table(r), nil }},
+	{"report.md", func(r verdict.Report) (string, error) { return r.Markdown(verdict.SummaryMost), nil }},
+	{"junit.xml", func(r verdict.Report) (string, error) { return r.JUnit() }},
+	{"report.json", func(r verdict.Report) (string, error) { return r.JSON() }},
+}
+
+// writeReports writes all that can be written.
+func writeReports(run *rundir.Run, r verdict.Report) error {
+	var trouble []error
+	for _, report := range reports {
+		text, err := report.render(r)
+		if err == nil {
+			err = run.WriteReport(report.file, text)
+		}
+		trouble = append(trouble, err)
+	}
+	return errors.Join(trouble...)
 }
 
 func judge() *cobra.Command {
@@ -70,27 +141,26 @@ func judge() *cobra.Command {
 					merged.Outcomes[s.Name()] = append(merged.Outcomes[s.Name()], r.Judge(s))
 				}
 			}
-			return conclude(cmd, run, merged, false)
+			report, err := reportOf(run, merged)
+			if err != nil {
+				return err
+			}
+			return conclude(cmd, report, nil)
 		},
 	}
 }
 
-// conclude shows the verdicts and ends with the gate's code; the run's own
-// verdicts are kept beside its records.
-func conclude(cmd *cobra.Command, run *rundir.Run, merged rundir.Merged, keep bool) error {
-	report, err := reportOf(run, merged)
-	if err != nil {
-		return err
+// conclude shows the verdicts and ends with the gate's code. Trouble with keeping
+// the reports is trouble of the harness, and hides no verdict that is worse.
+func conclude(cmd *cobra.Command, report verdict.Report, kept error) error {
+	showReport(cmd, report)
+	code := report.Exit
+	if kept != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "sandproof: the run's reports were not kept: %v\n", kept)
+		code = verdict.WorseExit(code, verdict.ExitInfra)
 	}
-	text := verdict.Table(report)
-	fmt.Fprint(cmd.OutOrStdout(), text)
-	if keep {
-		if err := run.WriteResults(merged, report.Verdicts); err != nil {
-			return err
-		}
-	}
-	if report.Exit != verdict.ExitIsolated {
-		return exitError(report.Exit)
+	if code != verdict.ExitIsolated {
+		return exitError(code)
 	}
 	return nil
 }
@@ -106,9 +176,15 @@ func reportOf(run *rundir.Run, merged rundir.Merged) (verdict.Report, error) {
 		Run: m.Run, Target: m.Target, Profile: m.Profile, Harness: m.Harness, Started: m.Started,
 		Verdicts: run.Verdicts(merged, inputs(run, all)), Problems: merged.Problems, Notes: merged.Notes,
 	}
+	r.Waivers = verdict.Uses(m.Waivers, r.Verdicts, m.Started)
+	for _, w := range r.Waivers {
+		if note := w.Note(); note != "" {
+			r.Notes = append(r.Notes, note)
+		}
+	}
 	for _, template := range m.Templates {
 		for _, name := range m.Sandboxes(template) {
-			s := verdict.Sandbox{Name: name, Template: template, Outcomes: merged.Outcomes[name]}
+			s := verdict.Sandbox{Name: name, Template: template, Outcomes: merged.Outcomes[name], Attempts: merged.Attempts[name]}
 			if i := slices.IndexFunc(all, func(e *evidence.Sandbox) bool { return e.Name() == name }); i >= 0 {
 				s.Evidence = all[i]
 			}

@@ -312,9 +312,11 @@ func (o *verifyOptions) show(c config.Config, result *verified, out io.Writer) e
 			return fmt.Errorf("print the verdict: %w", err)
 		}
 	} else {
-		fmt.Fprint(out, verdict.Table(verdict.Report{
+		report := verdict.Report{
 			Run: seen.Run, Target: string(config.TargetLab), Profile: string(c.Profile), Verdicts: verdicts, Problems: result.Problems,
-		}))
+			Exit: verdict.Exit(verdicts, result.Problems),
+		}
+		fmt.Fprint(out, report.Text(terminalOf(out)))
 		if down := seen.ProblemOf(evidence.PieceAPI); down != nil && down.Kind == evidence.ProblemBoot {
 			said, _, _ := strings.Cut(down.Error, "\n  command: ")
 			fmt.Fprintf(out, "\n%s\n", redact.Terminal(said))

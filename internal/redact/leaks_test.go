@@ -202,6 +202,7 @@ func TestTerminalBoundsAndNames(t *testing.T) {
 		{"\x1b]8;;http://evil\x1b\\click\x1b]8;;\x07", `\x1b]8;;http://evil\x1b\click\x1b]8;;\x07`},
 		{"\u2028\u2029\ufeff", `\u2028\u2029\ufeff`},
 		{"\xc3", `\xc3`},
+		{"\ufffe\uffff\U0001ffff", `\ufffe\uffff\U0001ffff`},
 		{"", ""},
 	} {
 		if got := Terminal(test.text); got != test.want {

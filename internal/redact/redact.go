@@ -131,9 +131,9 @@ func jsonEscapeNoHTML(s string) string {
 const mostShown = 4096
 
 // Terminal makes untrusted text harmless for a terminal or a report: control
-// characters, escape sequences, bidirectional overrides and invalid UTF-8
-// become visible escapes, and what is too long is cut with a note. Line feeds
-// and tabs stay.
+// characters, escape sequences, bidirectional overrides, what is no character,
+// and invalid UTF-8 become visible escapes, and what is too long is cut with a
+// note. Line feeds and tabs stay. All that is left may stand in XML.
 func Terminal(text string) string { return Shown(text, mostShown) }
 
 // Shown is Terminal for a text of which more or less than usual is shown: at
@@ -156,9 +156,9 @@ func Shown(text string, most int) string {
 			b.WriteRune(r)
 		case unicode.IsControl(r) && r < 0x100:
 			fmt.Fprintf(&b, `\x%02x`, r)
-		case unicode.Is(unicode.Cf, r) && r > 0xffff:
+		case (unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Noncharacter_Code_Point, r)) && r > 0xffff:
 			fmt.Fprintf(&b, `\U%08x`, r)
-		case unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r) || unicode.Is(unicode.Co, r):
+		case unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r) || unicode.Is(unicode.Co, r) || unicode.Is(unicode.Noncharacter_Code_Point, r):
 			fmt.Fprintf(&b, `\u%04x`, r)
 		default:
 			b.WriteRune(r)

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -61,7 +62,11 @@ func (r *Report) Text(t Terminal) string {
 		width = max(min(reasonWidth, t.Width), leastWidth)
 	}
 	var b strings.Builder
-	sentence(&b, width, fmt.Sprintf("run %s, target %s, profile %s%s", show(r.Run), show(r.Target), show(r.Profile), standInText(r.Verdicts)))
+	head := width
+	if t.Width == 0 {
+		head = math.MaxInt // a file's first line is one line
+	}
+	sentence(&b, head, fmt.Sprintf("run %s, target %s, profile %s%s", show(r.Run), show(r.Target), show(r.Profile), standInText(r.Verdicts)))
 	if len(r.Verdicts) > 0 {
 		b.WriteString(t.matrix(r.Verdicts, width))
 	}

@@ -69,6 +69,7 @@ func (r *Report) Require(d Demand) {
 			Template: template, Target: r.Target, Word: Unproven,
 			Reason: "it was to be judged, and this run was not made to judge it",
 			Next:   fmt.Sprintf("make e2e TARGET=%s TEMPLATES=%s", r.Target, template),
+			Stages: map[requirement.Stage]requirement.Result{},
 		})
 	}
 	r.Exit = Exit(r.Verdicts, r.Problems)
@@ -91,8 +92,11 @@ func (r *Report) Conclusion() string {
 	for _, kind := range r.kinds() {
 		counted = append(counted, fmt.Sprintf("%d %s", kind.count, kind.label))
 	}
-	if len(r.Problems) > 0 {
-		counted = append(counted, fmt.Sprintf("%d problems of the run", len(r.Problems)))
+	switch n := len(r.Problems); {
+	case n == 1:
+		counted = append(counted, "1 problem of the run")
+	case n > 1:
+		counted = append(counted, fmt.Sprintf("%d problems of the run", n))
 	}
 	if len(counted) == 0 {
 		counted = []string{"nothing was judged"}

@@ -111,32 +111,15 @@ func Of(in Input) Verdict {
 
 	var failed, open, excused *requirement.Outcome
 	stageOf := map[requirement.ID]requirement.Stage{}
-	for _, r := range requirement.All() {
-		stageOf[r.ID] = r.Stage
-		o, seen := byID[r.ID]
-		if o.Advice != "" {
-			v.Notes = append(v.Notes, o.Advice)
-		}
-		if !r.Decides(in.Profile) {
-			if seen && o.Result == requirement.Fail {
-				v.Notes = append(v.Notes, fmt.Sprintf("%s: %s", r.ID, o.Reason))
-			}
+	for _, c := range count(in.Profile, in.Outcomes) {
+		stageOf[c.ID], v.Notes = c.Stage, append(v.Notes, c.notes()...)
+		if !c.decides {
 			continue
 		}
-		if !seen {
-			o = requirement.Outcome{
-				Requirement: r.ID, Result: requirement.Unproven,
-				Reason: fmt.Sprintf("%s was not executed: it was filtered out, or the run ended before it", r.ID),
-			}
-		}
-		if o.Untried {
-			o.Result = requirement.Unproven
-			o.Reason = fmt.Sprintf("%s was not tried, and the profile %s decides by it", r.ID, in.Profile)
-			o.Next = "leave experiments at auto in ginkgo.yml, or use the profile core"
-		}
+		o := c.outcome
 		switch o.Result {
 		case requirement.Fail:
-			switch waived := v.waive(in, r.ID); {
+			switch waived := v.waive(in, c.ID); {
 			case waived && excused == nil:
 				excused = &o
 			case !waived && failed == nil:
@@ -149,9 +132,7 @@ func Of(in Input) Verdict {
 				open = &o
 			}
 		case requirement.Unproven:
-			if o.Mute {
-				v.Notes = append(v.Notes, fmt.Sprintf("%s: unproven: %s", r.ID, o.Reason))
-			} else if open == nil {
+			if open == nil && !o.Mute {
 				open = &o
 			}
 		case requirement.Pass, requirement.Inert, requirement.NotApplicable:
@@ -174,6 +155,57 @@ func Of(in Input) Verdict {
 	v.Word = Isolated
 	v.Reason = "every promised limit is in force and every process is in its cgroup"
 	return v
+}
+
+// counted is the outcome of one requirement as a verdict counts it.
+type counted struct {
+	requirement.Requirement
+	outcome requirement.Outcome
+	// decides is true where the verdict depends on it.
+	decides bool
+}
+
+// count goes through the catalogue: what was not executed, or not tried although
+// the profile decides by it, is unproven.
+func count(profile config.Profile, outcomes []requirement.Outcome) []counted {
+	byID := map[requirement.ID]requirement.Outcome{}
+	for _, o := range outcomes {
+		byID[o.Requirement] = o
+	}
+	all := requirement.All()
+	counts := make([]counted, 0, len(all))
+	for _, r := range all {
+		o, seen := byID[r.ID]
+		c := counted{Requirement: r, outcome: o, decides: r.Decides(profile)}
+		if !seen {
+			c.outcome = requirement.Outcome{
+				Requirement: r.ID, Result: requirement.Unproven,
+				Reason: fmt.Sprintf("%s was not executed: it was filtered out, or the run ended before it", r.ID),
+			}
+		}
+		if o.Untried && c.decides {
+			c.outcome.Result = requirement.Unproven
+			c.outcome.Reason = fmt.Sprintf("%s was not tried, and the profile %s decides by it", r.ID, profile)
+			c.outcome.Next = "leave experiments at auto in ginkgo.yml, or use the profile core"
+		}
+		counts = append(counts, c)
+	}
+	return counts
+}
+
+// notes are what is worth telling of an outcome that does not decide.
+func (c counted) notes() []string {
+	var notes []string
+	if c.outcome.Advice != "" {
+		notes = append(notes, c.outcome.Advice)
+	}
+	switch {
+	case !c.decides && c.outcome.Result == requirement.Fail:
+		notes = append(notes, fmt.Sprintf("%s: %s", c.ID, c.outcome.Reason))
+	case c.decides && c.outcome.Result == requirement.Unproven && c.outcome.Mute:
+		notes = append(notes, fmt.Sprintf("%s: unproven: %s", c.ID, c.outcome.Reason))
+	}
+	return notes
 }
 
 // waive tells whether a waiver excuses a failed requirement, and keeps and notes

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"sandproof/internal/verdict"
+)
+
+// showReport writes a report where a person reads it: on the terminal, and in a GitHub
+// workflow as annotations and the step's summary as well.
+func showReport(cmd *cobra.Command, report verdict.Report) {
+	out := cmd.OutOrStdout()
+	text := report.Text(terminalOf(out))
+	if os.Getenv("GITHUB_ACTIONS") != "true" {
+		fmt.Fprint(out, text)
+		return
+	}
+	// A line that a guest wrote must not be taken for a command of the workflow.
+	// https://docs.github.com/actions/reference/workflow-commands-for-github-actions#stopping-and-starting-workflow-commands
+	token := rand.Text()
+	fmt.Fprintf(out, "::stop-commands::%s\n%s::%s::\n", token, text, token)
+	for _, line := range report.Annotations() {
+		fmt.Fprintln(out, line)
+	}
+	if err := appendSummary(os.Getenv("GITHUB_STEP_SUMMARY"), report); err != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "sandproof: no summary of the step: %v\n", err)
+	}
+}
+
+// appendSummary adds the report to the step's summary, as long as that may be:
+// of one that is longer, GitHub shows nothing.
+func appendSummary(name string, report verdict.Report) error {
+	if name == "" {
+		return nil
+	}
+	used := 0
+	switch info, err := os.Stat(name); {
+	case err == nil:
+		used = int(info.Size())
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	text := report.Markdown(verdict.SummaryMost - used)
+	if used+len(text) > verdict.SummaryMost {
+		return fmt.Errorf("%s has no room left: GitHub takes %d bytes", name, verdict.SummaryMost)
+	}
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(text)
+	return errors.Join(err, file.Close())
+}
+
+// terminalOf is what is known of the terminal behind a writer. Colours are for
+// terminals, but for what NO_COLOR (no-color.org) and CLICOLOR_FORCE
+// (bixense.com/clicolors) say.
+func terminalOf(out io.Writer) verdict.Terminal {
+	t := verdict.Terminal{}
+	if file, isFile := out.(interface{ Fd() uintptr }); isFile && term.IsTerminal(int(file.Fd())) {
+		t.Color = os.Getenv("TERM") != "dumb" && os.Getenv("CLICOLOR") != "0"
+		if width, _, err := term.GetSize(int(file.Fd())); err == nil {
+			t.Width = width
+		}
+	}
+	switch force := os.Getenv("CLICOLOR_FORCE"); {
+	case os.Getenv("NO_COLOR") != "":
+		t.Color = false
+	case force != "" && force != "0":
+		t.Color = true
+	}
+	return t
+}
