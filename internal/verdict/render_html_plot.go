@@ -25,9 +25,9 @@ type barView struct {
 	Ticks []float64
 }
 
-// leastWidth is how wide the narrowest stretch is drawn, so that a moment is
+// leastBar is how wide the narrowest stretch is drawn, so that a moment is
 // seen.
-const leastWidth = 0.8
+const leastBar = 0.8
 
 // bar draws from one value to another on an axis, where both are on it.
 func bar(what, value, class string, from, to, low, high float64) barView {
@@ -36,7 +36,7 @@ func bar(what, value, class string, from, to, low, high float64) barView {
 	if math.IsNaN(a) || math.IsNaN(z) || z < a {
 		return b
 	}
-	b.Drawn, b.From, b.Width = true, a, max(z-a, leastWidth)
+	b.Drawn, b.From, b.Width = true, a, max(z-a, leastBar)
 	b.From = min(b.From, 100-b.Width)
 	return b
 }

@@ -32,6 +32,9 @@ type described struct {
 // JSON renders a report whole, for programs.
 func (r *Report) JSON() (string, error) {
 	d := document{Version: ReportVersion, Report: *r}
+	if d.Verdicts == nil {
+		d.Verdicts = []Verdict{}
+	}
 	for _, q := range requirement.All() {
 		d.Requirements = append(d.Requirements, described{ID: q.ID, Title: q.Title, Stage: q.Stage, Level: q.Level, Decides: q.Decides(config.Profile(r.Profile))})
 	}

@@ -59,7 +59,7 @@ func (r *Report) Markdown(budget int) string {
 		}
 		block := fmt.Sprintf("\n### %s\n", markdown(headOf(v)))
 		if v.Word != Isolated {
-			block += fmt.Sprintf("\n%s\n", markdown(v.Reason))
+			block += fmt.Sprintf("\n**Why:** %s\n", markdown(v.Reason))
 			if v.Next != "" {
 				block += fmt.Sprintf("\n**Next:** %s\n", markdown(v.Next))
 			}

@@ -265,8 +265,12 @@ func Worse(a, b requirement.Result) bool {
 
 func worstByStage(outcomes []requirement.Outcome) map[requirement.Stage]requirement.Result {
 	worst := map[requirement.Stage]requirement.Result{}
+	catalogue := map[requirement.ID]requirement.Requirement{}
+	for _, r := range requirement.All() {
+		catalogue[r.ID] = r
+	}
 	for _, o := range outcomes {
-		r, known := requirement.Lookup(o.Requirement)
+		r, known := catalogue[o.Requirement]
 		if !known || r.Level != requirement.LevelCore {
 			continue
 		}
