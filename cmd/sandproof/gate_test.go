@@ -230,3 +230,22 @@ func TestTerminalOf(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a command says, on either channel, the credentials of its
+// environment are not in it.
+func TestCommandsSayNoSecret(t *testing.T) {
+	const secret = "hunter2-hunter2"
+	for _, name := range []string{"E2B_API_KEY", "E2B_ADMIN_TOKEN", "E2B_ACCESS_TOKEN", "NOMAD_TOKEN", "LOKI_PASSWORD", "LOKI_BEARER_TOKEN"} {
+		t.Setenv(name, secret)
+		for _, args := range [][]string{{"gate", secret}, {"gate", "--target=" + secret, "x"}, {secret}, {"diff", "--format", secret, "a", "b"}, {"logs", "scan", secret}} {
+			var out, errs bytes.Buffer
+			if code := run(t.Context(), args, &out, &errs); code == verdict.ExitIsolated || errs.Len() == 0 {
+				t.Errorf("%v: exit code %d, %q", args, code, &errs)
+			}
+			if said := out.String() + errs.String(); strings.Contains(said, secret) || !strings.Contains(said, "[redacted]") && args[0] != "diff" {
+				t.Errorf("%s: %v: %s", name, args, said)
+			}
+		}
+		t.Setenv(name, "")
+	}
+}

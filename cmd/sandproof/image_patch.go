@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -282,8 +281,8 @@ func notes(out io.Writer, notes []string) {
 // progress shows how far long steps have come, on a terminal; elsewhere it
 // shows nothing.
 func progress(w io.Writer) (show func(step string, done, total int64), end func()) {
-	f, ok := w.(*os.File)
-	if !ok || !isTerminal(f) {
+	f := terminalFile(w)
+	if f == nil {
 		return nil, func() {}
 	}
 	bars := mpb.New(mpb.WithOutput(f), mpb.WithWidth(60))
@@ -306,12 +305,6 @@ func progress(w io.Writer) (show func(step string, done, total int64), end func(
 			finish()
 			bars.Wait()
 		}
-}
-
-// isTerminal tells whether a file is a terminal.
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull
 }
 
 // templateStatus is one row of image status.

@@ -12,7 +12,6 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"sandproof/internal/evidence"
 	"sandproof/internal/logscan/history"
@@ -66,7 +65,7 @@ func scanLogs() *cobra.Command {
 			if asJSON {
 				err = writeJSON(out, report, !follow)
 			} else {
-				showLogs(out, report, terminalWidth(out))
+				showLogs(out, report, terminalOf(out).Width)
 			}
 			if code := logsExit[report.Result]; err == nil && code != verdict.ExitIsolated {
 				return exitError(code)
@@ -203,19 +202,6 @@ func findingsTable(findings []history.Finding, width int) (shown string, left []
 		t.SetColumnConfigs(configs)
 	}
 	return shown, left
-}
-
-// terminalWidth is how many columns a terminal has; 0 where out is none.
-func terminalWidth(out io.Writer) int {
-	file, ok := out.(*os.File)
-	if !ok {
-		return 0
-	}
-	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0
-	}
-	return int(size.Col)
 }
 
 func counted(n int, what string) string {

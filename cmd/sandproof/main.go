@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -13,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"sandproof/internal/fixtures/lab"
+	"sandproof/internal/logscan"
+	"sandproof/internal/redact"
 	"sandproof/internal/verdict"
 )
 
@@ -28,14 +31,29 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM) //nolint:forbidigo // a process's own root context
 	defer stop()
-	err := root().ExecuteContext(ctx)
-	if code, ok := errors.AsType[exitError](err); ok {
-		os.Exit(int(code)) //nolint:forbidigo,gocritic // the gate's code is its answer, and nothing is left to defer
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr)) //nolint:forbidigo,gocritic // the gate's code is its answer, and nothing is left to defer
+}
+
+// run is the command line, with a redactor in front of everything that it says,
+// and returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	secrets := redact.New(append(logscan.Secrets(), os.Getenv("E2B_API_KEY"), os.Getenv("E2B_ADMIN_TOKEN"), os.Getenv("E2B_ACCESS_TOKEN"))...)
+	out, errs := redact.NewWriter(stdout, secrets), redact.NewWriter(stderr, secrets)
+	cmd := root()
+	cmd.SetArgs(args)
+	cmd.SetOut(out)
+	cmd.SetErr(errs)
+	err := cmd.ExecuteContext(ctx)
+	err = errors.Join(err, out.Flush())
+	code := verdict.ExitIsolated
+	if exit, ok := errors.AsType[exitError](err); ok {
+		code = int(exit)
+	} else if err != nil {
+		fmt.Fprintln(errs, "sandproof:", err)
+		code = verdict.ExitInfra
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "sandproof:", err)
-		os.Exit(verdict.ExitInfra) //nolint:forbidigo // an error of the harness itself
-	}
+	_ = errs.Flush()
+	return code
 }
 
 func root() *cobra.Command {

@@ -65,7 +65,7 @@ func appendSummary(name string, report verdict.Report) error {
 // (bixense.com/clicolors) say.
 func terminalOf(out io.Writer) verdict.Terminal {
 	t := verdict.Terminal{}
-	if file, isFile := out.(interface{ Fd() uintptr }); isFile && term.IsTerminal(int(file.Fd())) {
+	if file := terminalFile(out); file != nil {
 		t.Color = os.Getenv("TERM") != "dumb" && os.Getenv("CLICOLOR") != "0"
 		if width, _, err := term.GetSize(int(file.Fd())); err == nil {
 			t.Width = width
@@ -78,4 +78,16 @@ func terminalOf(out io.Writer) verdict.Terminal {
 		t.Color = true
 	}
 	return t
+}
+
+// terminalFile is the terminal behind a writer, nil where there is none.
+func terminalFile(out io.Writer) *os.File {
+	if wrapper, ok := out.(interface{ Unwrap() io.Writer }); ok {
+		out = wrapper.Unwrap()
+	}
+	file, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return nil
+	}
+	return file
 }
