@@ -39,7 +39,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	secrets := redact.New(append(logscan.Secrets(), os.Getenv("E2B_API_KEY"), os.Getenv("E2B_ADMIN_TOKEN"), os.Getenv("E2B_ACCESS_TOKEN"))...)
 	out, errs := redact.NewWriter(stdout, secrets), redact.NewWriter(stderr, secrets)
-	cmd := root()
+	cmd := root() //nolint:contextcheck // its commands take the context that they are executed with
 	cmd.SetArgs(args)
 	cmd.SetOut(out)
 	cmd.SetErr(errs)

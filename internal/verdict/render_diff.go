@@ -114,9 +114,9 @@ func headline(t TemplateDiff) string {
 	case t.Before.Label() != t.After.Label():
 		return fmt.Sprintf("%s -> %s", t.Before.Label(), strings.ToUpper(t.After.Label()))
 	case t.unchanged():
-		return fmt.Sprintf("%s as before, nothing changed", t.After.Label())
+		return t.After.Label() + " as before, nothing changed"
 	}
-	return fmt.Sprintf("%s as before", t.After.Label())
+	return t.After.Label() + " as before"
 }
 
 func (t *TemplateDiff) unchanged() bool {

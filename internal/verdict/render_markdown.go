@@ -33,23 +33,18 @@ func (r *Report) Markdown(budget int) string {
 	}
 	sorted := r.worstFirst()
 	stages := shownStages(sorted)
-	header := "\n| template | verdict | envd |"
-	line := "\n|---|---|---|"
-	for _, s := range stages {
-		header += " " + string(s) + " |"
-		line += "---|"
+	names, results := make([]string, len(stages)), make([]string, len(stages))
+	for i, s := range stages {
+		names[i] = string(s)
 	}
-	rows := len(sorted) > 0 && add(header+line+"\n")
+	header := "\n| template | verdict | envd | " + strings.Join(names, " | ") + " |\n" + strings.Repeat("|---", 3+len(stages)) + "|\n"
+	rows := len(sorted) > 0 && add(header)
 	for _, v := range sorted {
-		row := fmt.Sprintf("| %s | %s | %s |", markdown(v.Template), strings.ToUpper(v.Label()), markdown(envdText(v)))
-		for _, s := range stages {
-			cell := ""
-			if result, seen := v.Stages[s]; seen {
-				cell = marks[result]
-			}
-			row += " " + cell + " |"
+		for i, s := range stages {
+			results[i] = marks[v.Stages[s]]
 		}
-		if rows = rows && add(row+"\n"); !rows {
+		row := fmt.Sprintf("| %s | %s | %s | %s |\n", markdown(v.Template), strings.ToUpper(v.Label()), markdown(envdText(v)), strings.Join(results, " | "))
+		if rows = rows && add(row); !rows {
 			missing++
 		}
 	}
@@ -57,20 +52,21 @@ func (r *Report) Markdown(budget int) string {
 		if v.Word == Isolated && len(v.Notes) == 0 {
 			continue
 		}
-		block := fmt.Sprintf("\n### %s\n", markdown(headOf(v)))
+		var block strings.Builder
+		fmt.Fprintf(&block, "\n### %s\n", markdown(headOf(v)))
 		if v.Word != Isolated {
-			block += fmt.Sprintf("\n**Why:** %s\n", markdown(v.Reason))
+			fmt.Fprintf(&block, "\n**Why:** %s\n", markdown(v.Reason))
 			if v.Next != "" {
-				block += fmt.Sprintf("\n**Next:** %s\n", markdown(v.Next))
+				fmt.Fprintf(&block, "\n**Next:** %s\n", markdown(v.Next))
 			}
 		}
 		for i, note := range v.Notes {
 			if i == 0 {
-				block += "\n"
+				block.WriteString("\n")
 			}
-			block += fmt.Sprintf("- %s\n", markdown(note))
+			fmt.Fprintf(&block, "- %s\n", markdown(note))
 		}
-		if !add(block) {
+		if !add(block.String()) {
 			missing++
 		}
 	}

@@ -98,7 +98,7 @@ func Of(in Input) Verdict {
 	}
 	if known, seen := byID[requirement.BootEnvdKnown]; seen && known.Result == requirement.NotApplicable {
 		known.Next = "give the template an envd of 0.4.3 or newer, by building it anew"
-		v.Excused = v.waive(in, known.Requirement)
+		v.Excused = waive(&v, in, known.Requirement)
 		return v.because(NotApplicable, requirement.StageCreate, known, in.Reproduce)
 	}
 
@@ -119,7 +119,7 @@ func Of(in Input) Verdict {
 		o := c.outcome
 		switch o.Result {
 		case requirement.Fail:
-			switch waived := v.waive(in, c.ID); {
+			switch waived := waive(&v, in, c.ID); {
 			case waived && excused == nil:
 				excused = &o
 			case !waived && failed == nil:
@@ -210,7 +210,7 @@ func (c counted) notes() []string {
 
 // waive tells whether a waiver excuses a failed requirement, and keeps and notes
 // that it does.
-func (v *Verdict) waive(in Input, id requirement.ID) bool {
+func waive(v *Verdict, in Input, id requirement.ID) bool {
 	w, found := in.waiverFor(id)
 	if found {
 		v.Waived = append(v.Waived, w)
