@@ -33,17 +33,18 @@ func (r *Report) Markdown(budget int) string {
 	}
 	sorted := r.worstFirst()
 	stages := shownStages(sorted)
-	names, results := make([]string, len(stages)), make([]string, len(stages))
-	for i, s := range stages {
-		names[i] = string(s)
+	columns := []string{"template", "verdict", "envd"}
+	for _, s := range stages {
+		columns = append(columns, string(s))
 	}
-	header := "\n| template | verdict | envd | " + strings.Join(names, " | ") + " |\n" + strings.Repeat("|---", 3+len(stages)) + "|\n"
+	header := "\n| " + strings.Join(columns, " | ") + " |\n" + strings.Repeat("|---", len(columns)) + "|\n"
 	rows := len(sorted) > 0 && add(header)
 	for _, v := range sorted {
-		for i, s := range stages {
-			results[i] = marks[v.Stages[s]]
+		cells := []string{markdown(v.Template), strings.ToUpper(v.Label()), markdown(envdText(v))}
+		for _, s := range stages {
+			cells = append(cells, marks[v.Stages[s]])
 		}
-		row := fmt.Sprintf("| %s | %s | %s | %s |\n", markdown(v.Template), strings.ToUpper(v.Label()), markdown(envdText(v)), strings.Join(results, " | "))
+		row := "| " + strings.Join(cells, " | ") + " |\n"
 		if rows = rows && add(row); !rows {
 			missing++
 		}
