@@ -39,19 +39,15 @@ func TestWaivers(t *testing.T) {
 		{"of another template", onlyCPU, []Waiver{waiver("other", requirement.EnableCPU, "2099-01-01")}, Partial, false, ExitNotIsolated, 0},
 		{"of another requirement", onlyCPU, []Waiver{waiver("base", requirement.EnableMemory, "2099-01-01")}, Partial, false, ExitNotIsolated, 0},
 		{"another core failure beside it", results{requirement.EnableCPU: requirement.Fail, requirement.PlaceCommand: requirement.Fail}, []Waiver{cpu}, NotIsolated, false, ExitNotIsolated, 1},
-		{"both known", results{requirement.EnableCPU: requirement.Fail, requirement.PlaceCommand: requirement.Fail},
-			[]Waiver{cpu, waiver("base", requirement.PlaceCommand, "2099-01-01")}, NotIsolated, true, ExitIsolated, 2},
-		{"something unproven beside it", results{requirement.EnableCPU: requirement.Fail, requirement.LogNoFailure: requirement.Unproven},
-			[]Waiver{cpu}, Unproven, false, ExitUnproven, 1},
+		{"both known", results{requirement.EnableCPU: requirement.Fail, requirement.PlaceCommand: requirement.Fail}, []Waiver{cpu, waiver("base", requirement.PlaceCommand, "2099-01-01")}, NotIsolated, true, ExitIsolated, 2},
+		{"something unproven beside it", results{requirement.EnableCPU: requirement.Fail, requirement.LogNoFailure: requirement.Unproven}, []Waiver{cpu}, Unproven, false, ExitUnproven, 1},
 		{"trouble beside it", results{requirement.EnableCPU: requirement.Fail, requirement.PlacePTY: requirement.Infra}, []Waiver{cpu}, Unproven, false, ExitInfra, 1},
 		{"unproven is not excused", results{requirement.EnableCPU: requirement.Unproven}, []Waiver{cpu}, Unproven, false, ExitUnproven, 0},
 		{"trouble is not excused", results{requirement.EnableCPU: requirement.Infra}, []Waiver{cpu}, Unproven, false, ExitInfra, 0},
 		{"not needed", nil, []Waiver{cpu}, Isolated, false, ExitIsolated, 0},
 		{"no cgroup support", results{requirement.BootEnvdKnown: requirement.NotApplicable}, []Waiver{cpu}, NotApplicable, false, ExitNotIsolated, 0},
-		{"no cgroup support, known", results{requirement.BootEnvdKnown: requirement.NotApplicable},
-			[]Waiver{waiver("base", requirement.BootEnvdKnown, "2099-01-01")}, NotApplicable, true, ExitIsolated, 1},
-		{"a failure that decides nothing", results{requirement.ValueUserIOWeight: requirement.Fail},
-			[]Waiver{waiver("base", requirement.ValueUserIOWeight, "2099-01-01")}, Isolated, false, ExitIsolated, 0},
+		{"no cgroup support, known", results{requirement.BootEnvdKnown: requirement.NotApplicable}, []Waiver{waiver("base", requirement.BootEnvdKnown, "2099-01-01")}, NotApplicable, true, ExitIsolated, 1},
+		{"a failure that decides nothing", results{requirement.ValueUserIOWeight: requirement.Fail}, []Waiver{waiver("base", requirement.ValueUserIOWeight, "2099-01-01")}, Isolated, false, ExitIsolated, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			v := Of(Input{Template: "base", Profile: config.ProfileCore, Outcomes: outcomes(test.results), Waivers: test.waivers, At: runDay})
