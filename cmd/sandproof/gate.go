@@ -95,6 +95,10 @@ var reports = []struct {
 	file   string
 	render func(verdict.Report) (string, error)
 }{
+	{"report.html", func(r verdict.Report) (string, error) {
+		page, err := r.HTML(nil)
+		return string(page), err
+	}},
 	{"report.txt", func(r verdict.Report) (string, error) { return verdict.Table(r), nil }},
 	{"report.md", func(r verdict.Report) (string, error) { return r.Markdown(verdict.SummaryMost), nil }},
 	{"junit.xml", func(r verdict.Report) (string, error) { return r.JUnit() }},

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -42,24 +40,6 @@ func recordedShard(t *testing.T, number int) string {
 	return run.Dir
 }
 
-// command runs sandproof, and returns what it says and its exit code.
-func command(t *testing.T, args ...string) (string, int) {
-	t.Helper()
-	cmd := root()
-	var out bytes.Buffer
-	cmd.SetOut(&out)
-	cmd.SetErr(&out)
-	cmd.SetArgs(args)
-	err := cmd.ExecuteContext(t.Context())
-	if err == nil {
-		return out.String(), verdict.ExitIsolated
-	}
-	if code, ok := errors.AsType[exitError](err); ok {
-		return out.String(), int(code)
-	}
-	return out.String() + err.Error(), verdict.ExitInfra
-}
-
 // The gate of a merged run is that of all its shards; one that is missing
 // leaves its templates unproven.
 func TestGateOfAMergedRun(t *testing.T) {
@@ -78,7 +58,7 @@ func TestGateOfAMergedRun(t *testing.T) {
 		{[]string{"merge", one, two}, verdict.ExitInfra, "--into DIR"},
 		{[]string{"merge", "--into", filepath.Join(t.TempDir(), "x")}, verdict.ExitInfra, "not one shard left any"},
 	} {
-		if says, exit := command(t, test.args...); exit != test.exit || !strings.Contains(says, test.says) {
+		if exit, says := command(t, test.args...); exit != test.exit || !strings.Contains(says, test.says) {
 			t.Errorf("%q: exit %d, want %d and %q, got:\n%s", test.args, exit, test.exit, test.says, says)
 		}
 	}

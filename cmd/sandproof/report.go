@@ -24,7 +24,10 @@ type reportFormat struct {
 func reportFormats() []reportFormat {
 	return []reportFormat{
 		{"text", alone(func(r verdict.Report) ([]byte, error) { return []byte(verdict.Table(r)), nil })},
-		{"html", verdict.Report.HTML},
+		{"html", func(r verdict.Report, before *verdict.Report) ([]byte, error) { return r.HTML(before) }},
+		{"markdown", alone(func(r verdict.Report) ([]byte, error) { return []byte(r.Markdown(verdict.SummaryMost)), nil })},
+		{"junit", alone(asBytes((*verdict.Report).JUnit))},
+		{"json", alone(asBytes((*verdict.Report).JSON))},
 	}
 }
 
@@ -35,6 +38,14 @@ func alone(render func(verdict.Report) ([]byte, error)) func(verdict.Report, *ve
 			return nil, errors.New("this format shows one run: use --format html, or sandproof diff BEFORE AFTER")
 		}
 		return render(r)
+	}
+}
+
+// asBytes makes a renderer of one that gives a string.
+func asBytes(render func(*verdict.Report) (string, error)) func(verdict.Report) ([]byte, error) {
+	return func(r verdict.Report) ([]byte, error) {
+		text, err := render(&r)
+		return []byte(text), err
 	}
 }
 
@@ -52,7 +63,7 @@ func report() *cobra.Command {
 	before, format, output := "", reportFormats()[0].name, ""
 	cmd := &cobra.Command{
 		Use:   "report RUN",
-		Short: "Show a run, or what changed since another one, as text or as one HTML file",
+		Short: "Show a run, or what changed since another one: text, one HTML file, Markdown, JUnit or JSON",
 		Long: "report shows what a run recorded. As HTML it is one file that needs no network: the matrix of templates and\n" +
 			"stages, and of each template the reason, the next command, the control groups, the boot, the experiments, the\n" +
 			"three witnesses, the log and the raw evidence. With --before the page compares two runs.\n\n" +

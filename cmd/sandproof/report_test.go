@@ -25,7 +25,7 @@ func TestReportCommand(t *testing.T) {
 		{[]string{"--format=html", "--before", red, green}, `aria-label="base, enable: fail before, pass"`, ""},
 		{[]string{"--format=html", "-o", file, green}, "", ""},
 		{[]string{"--before", red, green}, "", "--format text: this format shows one run"},
-		{[]string{"--format=pdf", red}, "", `--format "pdf": want text or html`},
+		{[]string{"--format=pdf", red}, "", `--format "pdf": want text, html, markdown, junit or json`},
 		{[]string{"--format=html", "-o", filepath.Join(file, "none"), red}, "", "write the report to " + filepath.Join(file, "none")},
 		{[]string{filepath.Join(red, "none")}, "", "is no run directory"},
 	} {

@@ -171,10 +171,10 @@ func TestTemplates(t *testing.T) {
 			for _, s := range test.since {
 				args = append(args, "--changed-since", s)
 			}
-			if names, exit := command(t, append(args, "--format=names")...); names != test.want+"\n" || exit != 0 {
+			if exit, names := command(t, append(args, "--format=names")...); names != test.want+"\n" || exit != 0 {
 				t.Errorf("names %q, want %q; exit %d", names, test.want, exit)
 			}
-			if text, exit := command(t, args...); !strings.Contains(text, test.says) || exit != 0 {
+			if exit, text := command(t, args...); !strings.Contains(text, test.says) || exit != 0 {
 				t.Errorf("exit %d, want %q in:\n%s", exit, test.says, text)
 			}
 		})
@@ -184,21 +184,21 @@ func TestTemplates(t *testing.T) {
 func TestTemplatesFormats(t *testing.T) {
 	serve(t, &deployment{templates: []sandboxapi.Template{offer("id-a", firstBuild, "a"), offer("id-b", firstBuild, "b")}}, "")
 	const matrix = `{"include":[{"shard":"1/2","number":1,"templates":"a,b"},{"shard":"2/2","number":2,"templates":"a,b"}]}` + "\n"
-	if text, exit := command(t, "templates", "--format=github-matrix", "--shards=5"); text != matrix || exit != 0 {
+	if exit, text := command(t, "templates", "--format=github-matrix", "--shards=5"); text != matrix || exit != 0 {
 		t.Errorf("exit %d, got %s", exit, text)
 	}
-	text, exit := command(t, "templates", "--format=json")
+	exit, text := command(t, "templates", "--format=json")
 	var d discovery
 	if err := json.Unmarshal([]byte(text), &d); err != nil || exit != 0 || len(d.Judge) != 2 || d.Judge[0].BuildID != firstBuild {
 		t.Errorf("exit %d, %v: %s", exit, err, text)
 	}
 	// Who names templates is given those, whole, whatever was green.
 	t.Setenv("SANDPROOF_SHARD", "1/2")
-	if text, exit := command(t, "templates", "--format=names", "--", "-e2e.templates=x,b"); text != "x,b\n" || exit != 0 {
+	if exit, text := command(t, "templates", "--format=names", "--", "-e2e.templates=x,b"); text != "x,b\n" || exit != 0 {
 		t.Errorf("exit %d: %s", exit, text)
 	}
 	for _, args := range [][]string{{"--format=yaml"}, {"--", "-e2e.templates=$(reboot)"}, {"--shards=0"}, {"--", "-e2e.target=lab"}, {"--changed-since=nowhere"}} {
-		if text, exit := command(t, append([]string{"templates"}, args...)...); exit != verdict.ExitInfra {
+		if exit, text := command(t, append([]string{"templates"}, args...)...); exit != verdict.ExitInfra {
 			t.Errorf("%q: exit %d: %s", args, exit, text)
 		}
 	}
@@ -220,7 +220,7 @@ func TestTemplatesInTrouble(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			serve(t, d, "")
 			for _, format := range []string{"text", "names", "json", "github-matrix"} {
-				if text, exit := command(t, "templates", "--format="+format); exit != verdict.ExitInfra || strings.Contains(text, "\nnothing") || strings.HasPrefix(text, "nothing") {
+				if exit, text := command(t, "templates", "--format="+format); exit != verdict.ExitInfra || strings.Contains(text, "\nnothing") || strings.HasPrefix(text, "nothing") {
 					t.Errorf("%s: exit %d: %s", format, exit, text)
 				}
 			}
@@ -232,14 +232,14 @@ func TestTemplatesInTrouble(t *testing.T) {
 func TestTemplatesOfTheLabDoNotCount(t *testing.T) {
 	serve(t, &deployment{templates: []sandboxapi.Template{offer("id-base", firstBuild, "base")}}, "")
 	ofLab := gatedRun(t, "lab", "gate", judged{"base", "id-base", firstBuild, requirement.Pass, made})
-	if text, exit := command(t, "templates", "--changed-since", ofLab); exit != verdict.ExitInfra || !strings.Contains(text, "of target lab") {
+	if exit, text := command(t, "templates", "--changed-since", ofLab); exit != verdict.ExitInfra || !strings.Contains(text, "of target lab") {
 		t.Errorf("exit %d: %s", exit, text)
 	}
 	state := filepath.Join(t.TempDir(), "green.json")
-	if text, exit := command(t, "green", "--state", state, ofLab); exit != 0 {
+	if exit, text := command(t, "green", "--state", state, ofLab); exit != 0 {
 		t.Fatalf("exit %d: %s", exit, text)
 	}
-	if text, exit := command(t, "templates", "--changed-since", state); exit != verdict.ExitInfra || !strings.Contains(text, "of target lab") {
+	if exit, text := command(t, "templates", "--changed-since", state); exit != verdict.ExitInfra || !strings.Contains(text, "of target lab") {
 		t.Errorf("exit %d: %s", exit, text)
 	}
 }
@@ -262,7 +262,7 @@ func TestGreen(t *testing.T) {
 		{third, 1, "id-b"},
 		{second, 2, `"profile": "core"`},
 	} {
-		text, exit := command(t, "green", "--state", state, test.run)
+		exit, text := command(t, "green", "--state", state, test.run)
 		data, err := os.ReadFile(state)
 		if err != nil || exit != 0 {
 			t.Fatalf("%v: %s", err, text)
@@ -276,11 +276,11 @@ func TestGreen(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if text, exit := command(t, "green", "--state", file, first); exit != verdict.ExitInfra {
+		if exit, text := command(t, "green", "--state", file, first); exit != verdict.ExitInfra {
 			t.Errorf("%s: exit %d: %s", name, exit, text)
 		}
 	}
-	if text, exit := command(t, "green", "--state", filepath.Join(t.TempDir(), "new.json"), recordedRun(t, "ungated", requirement.Pass)); exit != verdict.ExitInfra || !strings.Contains(text, "was not gated") {
+	if exit, text := command(t, "green", "--state", filepath.Join(t.TempDir(), "new.json"), recordedRun(t, "ungated", requirement.Pass)); exit != verdict.ExitInfra || !strings.Contains(text, "was not gated") {
 		t.Errorf("exit %d: %s", exit, text)
 	}
 }

@@ -31,6 +31,9 @@ type Merged struct {
 	Kept []string `json:"kept,omitempty"`
 }
 
+// nothingExecuted is the problem of a run without outcomes.
+const nothingExecuted = "no requirement was executed: a filter that matches nothing, or a run that ended before its first spec"
+
 // Merge reads the records of all processes. A torn line, as a full disk leaves
 // it, is a problem of the run and loses nothing else, and so is a process that
 // did not come to its end.
@@ -50,7 +53,7 @@ func (r *Run) Merge() (Merged, error) {
 		return merged, err
 	}
 	if len(merged.Outcomes) == 0 {
-		merged.Problems = append(merged.Problems, "no requirement was executed: a filter that matches nothing, or a run that ended before its first spec")
+		merged.Problems = append(merged.Problems, nothingExecuted)
 	}
 	for _, sandbox := range slices.Sorted(maps.Keys(merged.Outcomes)) {
 		if !slices.Contains(r.Manifest.names(), sandbox) {

@@ -331,7 +331,7 @@ func TestLock(t *testing.T) {
 }
 
 func TestKeptSandboxesAreRecorded(t *testing.T) {
-	run := newRun(t, "base")
+	run := runOf(t, 2, "base")
 	record(t, run, 1, Record{Sandbox: "base", Outcome: outcome("value.user.cpu-weight", requirement.Fail)}, Record{Kept: "i1", Note: "kept: sandbox i1"})
 	record(t, run, 2, Record{Kept: "i2", Note: "kept: sandbox i2"})
 	merged := merge(t, run)

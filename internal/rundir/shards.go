@@ -241,7 +241,7 @@ func (r *Run) ownProblems() ([]string, error) {
 	}
 	var problems []string
 	if len(now.Outcomes) == 0 {
-		problems = append(problems, now.Problems...)
+		problems = append(problems, nothingExecuted)
 	}
 	for _, problem := range gated.Problems {
 		if !slices.Contains(now.Problems, problem) {

@@ -44,7 +44,7 @@ const (
 // and style are the only ones that its policy lets through, and every text of a
 // guest or a log in it is made harmless and bounded. With the run before a
 // patch, cells are split and what is unchanged can be hidden.
-func (r Report) HTML(before *Report) ([]byte, error) {
+func (r *Report) HTML(before *Report) ([]byte, error) {
 	h := &htmlReport{Report: r, before: before}
 	if before != nil {
 		d := Compare(before.side(), r.side())
@@ -96,13 +96,13 @@ func renderHTML(part string, view any) ([]byte, error) {
 
 // htmlReport is what the page is made from.
 type htmlReport struct {
-	Report
+	*Report
 	before *Report // nil without a run to compare with
 	diff   *Diff
 }
 
 // side is what a comparison needs of a report.
-func (r Report) side() Side {
+func (r *Report) side() Side {
 	s := Side{
 		Run: r.Run, Target: r.Target, Profile: config.Profile(r.Profile), Harness: r.Harness,
 		Verdicts: r.Verdicts, Problems: r.Problems, Sandboxes: map[string][][]requirement.Outcome{},
@@ -177,7 +177,7 @@ func (h *htmlReport) changed(name string) bool {
 
 // needed tells whether a template's details must be shown whole.
 func (h *htmlReport) needed(name string) bool {
-	v := verdictIn(&h.Report, name)
+	v := verdictIn(h.Report, name)
 	return v != nil && v.Word != Isolated || h.changed(name)
 }
 
@@ -236,6 +236,9 @@ func wordMark(v *Verdict) mark {
 	}
 	if v.Infra {
 		return mark{"infra", "!", "unproven (infra)"}
+	}
+	if v.Excused {
+		m.Word += ", WAIVED"
 	}
 	return m
 }
@@ -313,7 +316,7 @@ func exitMark(code int) mark {
 func (h *htmlReport) head() headView {
 	v := headView{
 		Title: "sandproof: " + shown(h.Run), Policy: contentPolicy(), Style: template.CSS(htmlStyle), //nolint:gosec // the embedded style
-		Run: viewOfRun(&h.Report), Exit: exitMark(h.Exit), ExitMeans: exitMeans[h.Exit], StandIn: strings.Trim(standInText(h.Verdicts), " ()"),
+		Run: viewOfRun(h.Report), Exit: exitMark(h.Exit), ExitMeans: exitMeans[h.Exit], StandIn: strings.Trim(standInText(h.Verdicts), " ()"),
 		Problems: someOf(h.Problems), Notes: someOf(h.Notes), Counts: countWords(h.Verdicts),
 	}
 	verdicts := h.Verdicts
@@ -360,7 +363,7 @@ func countWords(verdicts []Verdict) []countView {
 }
 
 func (h *htmlReport) row(i int, name string, stages []requirement.Stage) rowView {
-	now := verdictIn(&h.Report, name)
+	now := verdictIn(h.Report, name)
 	row := rowView{Link: templateID(i), Name: shown(name), Now: wordMark(now), Changed: h.changed(name)}
 	if now != nil {
 		row.Envd = shown(envdText(*now))

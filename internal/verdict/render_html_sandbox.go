@@ -74,7 +74,7 @@ type factView struct{ Name, Value string }
 type absentView struct{ Piece, Why string }
 
 func (h *htmlReport) template(i int, name string, brief bool) templateView {
-	now := verdictIn(&h.Report, name)
+	now := verdictIn(h.Report, name)
 	v := templateView{ID: templateID(i), Name: shown(name), Now: wordMark(now), Changed: h.changed(name), Open: h.needed(name)}
 	if h.before != nil {
 		m := wordMark(verdictIn(h.before, name))

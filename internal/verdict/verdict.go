@@ -4,6 +4,7 @@ package verdict
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -263,21 +264,31 @@ func Worse(a, b requirement.Result) bool {
 	return slices.Index(severity, a) > slices.Index(severity, b)
 }
 
+// worstByStage is the worst result of each stage that has outcomes. A core
+// requirement that was not executed, beside others that were, is unproven there
+// too.
 func worstByStage(outcomes []requirement.Outcome) map[requirement.Stage]requirement.Result {
-	worst := map[requirement.Stage]requirement.Result{}
-	catalogue := map[requirement.ID]requirement.Requirement{}
-	for _, r := range requirement.All() {
-		catalogue[r.ID] = r
-	}
+	results := map[requirement.ID]requirement.Result{}
 	for _, o := range outcomes {
-		r, known := catalogue[o.Requirement]
-		if !known || r.Level != requirement.LevelCore {
+		results[o.Requirement] = o.Result
+	}
+	worst := map[requirement.Stage]requirement.Result{}
+	judged := map[requirement.Stage]bool{}
+	for _, r := range requirement.All() {
+		if r.Level != requirement.LevelCore {
 			continue
 		}
-		if have, seen := worst[r.Stage]; !seen || Worse(o.Result, have) {
-			worst[r.Stage] = o.Result
+		result, seen := results[r.ID]
+		if seen {
+			judged[r.Stage] = true
+		} else {
+			result = requirement.Unproven
+		}
+		if have, known := worst[r.Stage]; !known || Worse(result, have) {
+			worst[r.Stage] = result
 		}
 	}
+	maps.DeleteFunc(worst, func(stage requirement.Stage, _ requirement.Result) bool { return !judged[stage] })
 	return worst
 }
 

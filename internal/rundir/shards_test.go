@@ -29,6 +29,7 @@ func shardRun(t *testing.T, number int, change func(*Manifest)) *Run {
 	if change != nil {
 		change(&m)
 	}
+	m.Processes = len(m.Templates)
 	run, err := Create(t.TempDir(), m, []byte("# effective\ntarget: lab\nshard: 1/3\nrepeat: 1\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +180,7 @@ func TestMergeKeepsTheProblemsOfShards(t *testing.T) {
 	one, two := shardRun(t, 1, nil), shardRun(t, 2, nil)
 	merged := merge(t, one)
 	merged.Problems = append(merged.Problems, "ginkgo ended with 1, and nothing explains it")
-	if err := one.WriteResults(merged, nil, ""); err != nil {
+	if err := one.WriteResults(merged, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(filepath.Join(two.Dir, "records")); err != nil {
@@ -190,7 +191,9 @@ func TestMergeKeepsTheProblemsOfShards(t *testing.T) {
 		t.Fatal(err)
 	}
 	problems := merge(t, run).Problems
-	if len(problems) != 2 || problems[0] != "shard 1/3: ginkgo ended with 1, and nothing explains it" || !strings.HasPrefix(problems[1], "shard 2/3: no requirement was executed") {
+	if len(problems) != 3 || problems[0] != "shard 1/3: ginkgo ended with 1, and nothing explains it" ||
+		!strings.HasPrefix(problems[1], "shard 2/3: no requirement was executed") ||
+		!strings.HasPrefix(problems[2], "process 1 of shard 2/3 of 5 recorded nothing") {
 		t.Errorf("got %q", problems)
 	}
 }
