@@ -69,16 +69,36 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
+// FuzzRedact plants a secret in every form in which it may be written, once and
+// twice escaped, by encoders that are not the redactor's own list.
 func FuzzRedact(f *testing.F) {
 	f.Add("before", "Tops3cret!", "after")
 	f.Add("Authorization: Bearer ", "abcdef", "\r\n")
+	f.Add("?token=", "pass word/<&>+%41", "&x=1")
+	f.Add(`{"key":"`, "quote\"back\\slash", `"}`)
 	f.Fuzz(func(t *testing.T, before, secret, after string) {
-		if secret = strings.TrimSpace(secret); len(secret) < shortest || strings.Contains(mask, secret) {
+		if secret = strings.TrimSpace(secret); len(secret) < shortest || strings.Contains(mask, secret) || !utf8.ValidString(secret) {
 			t.Skip()
 		}
-		text := New(secret).String(before + secret + after)
-		if strings.Contains(strings.ReplaceAll(text, mask, "\x00"), secret) {
-			t.Errorf("the secret %q survived in %q", secret, text)
+		redactor := New(secret)
+		inJSON := func(s string) string {
+			quoted := string(must(json.Marshal(s)))
+			return quoted[1 : len(quoted)-1]
+		}
+		encoders := map[string]func(string) string{
+			"plain": func(s string) string { return s }, "query": url.QueryEscape, "path": url.PathEscape, "JSON": inJSON,
+		}
+		for outer, wrap := range encoders {
+			for inner, encode := range encoders {
+				written := wrap(encode(secret))
+				text := redactor.String(before + written + after)
+				if strings.Contains(strings.ReplaceAll(text, mask, "\x00"), written) {
+					t.Errorf("the secret %q, written as %q (%s in %s), survived in %q", secret, written, inner, outer, text)
+				}
+				if again := redactor.String(text); again != text {
+					t.Errorf("a second pass made %q of %q", again, text)
+				}
+			}
 		}
 	})
 }
