@@ -13,7 +13,7 @@ dir=$(realpath -m "$2")
 shards=()
 while IFS= read -r -d '' manifest; do
 	shards+=("$(dirname "$manifest")")
-done < <(find "$dir" -name manifest.json -not -path '*/artifacts/*' -print0 | sort -z)
+done < <(find "$dir" -mindepth 1 -name artifacts -type d -prune -o -name manifest.json -print0 | sort -z)
 
 cd "$(dirname "$0")/.." || exit 3
 bin/sandproof merge --into "runs/$name" "${shards[@]}"

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"sandproof/internal/evidence"
 	"sandproof/internal/redact"
 	"sandproof/internal/requirement"
 	"sandproof/internal/rundir"
@@ -32,10 +33,19 @@ func recordedRun(t *testing.T, name string, result requirement.Result) string {
 			t.Fatal(err)
 		}
 	}
+	writeEvidence(t, run, "base")
 	if err := recorder.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return run.Dir
+}
+
+// writeEvidence writes the evidence of a sandbox of which nothing was asked.
+func writeEvidence(t *testing.T, run *rundir.Run, template string) {
+	t.Helper()
+	if err := run.WriteEvidence(&evidence.Sandbox{Version: evidence.Version, Template: template, Target: run.Manifest.Target}, redact.New()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // The command reads two run directories, and its exit code is the comparison's.

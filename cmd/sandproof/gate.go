@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -36,28 +37,33 @@ func gate() *cobra.Command {
 		Example: "  sandproof gate runs/latest\n  sandproof gate --target live --templates base,desktop --profile gate runs/nightly",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.check(); err != nil {
+			if err := o.check(cmd); err != nil {
 				return err
 			}
 			run, err := rundir.Open(args[0])
 			if err != nil {
 				return err
 			}
+			var kept error
+			if cmd.Flags().Changed("ginkgo-exit") {
+				kept = run.SetGinkgoExit(o.ginkgo)
+			}
 			merged, err := run.Merge()
 			if err != nil {
 				return err
 			}
-			if o.ginkgo != 0 && merged.AllGreen() {
-				merged.Problems = append(merged.Problems, fmt.Sprintf("ginkgo ended with %d, and nothing that was recorded explains it: see its own output", o.ginkgo))
-			}
-			if o.profile != "" {
+			own := o.profile == "" || o.profile == run.Manifest.Profile
+			if !own {
 				run.Manifest.Profile = o.profile
 			}
 			report, err := reportOf(run, merged)
 			if err != nil {
 				return err
 			}
-			kept := run.WriteResults(merged, report.Verdicts)
+			// What is kept as the run's own verdicts are those by its own profile.
+			if own {
+				kept = errors.Join(kept, run.WriteResults(merged, report.Verdicts))
+			}
 			report.Require(o.demand)
 			return conclude(cmd, report, errors.Join(kept, writeReports(run, report)))
 		},
@@ -69,7 +75,13 @@ func gate() *cobra.Command {
 	return cmd
 }
 
-func (o *gateOptions) check() error {
+func (o *gateOptions) check(cmd *cobra.Command) error {
+	for _, flag := range []string{"target", "templates", "profile"} {
+		// A variable that is not set must not ask for nothing.
+		if f := cmd.Flags().Lookup(flag); f.Changed && strings.Trim(f.Value.String(), "[]") == "" {
+			return fmt.Errorf("--%s is empty: name what is asked for, or leave it out", flag)
+		}
+	}
 	switch config.TargetKind(o.demand.Target) {
 	case "", config.TargetLive, config.TargetLab:
 	case config.TargetAuto:
@@ -157,14 +169,13 @@ func judge() *cobra.Command {
 // conclude shows the verdicts and ends with the gate's code. Trouble with keeping
 // the reports is trouble of the harness, and hides no verdict that is worse.
 func conclude(cmd *cobra.Command, report verdict.Report, kept error) error {
-	showReport(cmd, report)
-	code := report.Exit
 	if kept != nil {
-		fmt.Fprintf(cmd.ErrOrStderr(), "sandproof: the run's reports were not kept: %v\n", kept)
-		code = verdict.WorseExit(code, verdict.ExitInfra)
+		report.Problems = append(report.Problems, fmt.Sprintf("the run's reports were not kept: %v", kept))
+		report.Exit = verdict.WorseExit(report.Exit, verdict.ExitInfra)
 	}
-	if code != verdict.ExitIsolated {
-		return exitError(code)
+	showReport(cmd, report)
+	if report.Exit != verdict.ExitIsolated {
+		return exitError(report.Exit)
 	}
 	return nil
 }
@@ -180,7 +191,7 @@ func reportOf(run *rundir.Run, merged rundir.Merged) (verdict.Report, error) {
 		Run: m.Run, Target: m.Target, Profile: m.Profile, Harness: m.Harness, Started: m.Started,
 		Verdicts: run.Verdicts(merged, inputs(run, all)), Problems: merged.Problems, Notes: merged.Notes,
 	}
-	r.Waivers = verdict.Uses(m.Waivers, r.Verdicts, m.Started)
+	r.Waivers = verdict.Uses(m.Waivers, r.Verdicts, m.Latest())
 	for _, w := range r.Waivers {
 		if note := w.Note(); note != "" {
 			r.Notes = append(r.Notes, note)
@@ -191,6 +202,8 @@ func reportOf(run *rundir.Run, merged rundir.Merged) (verdict.Report, error) {
 			s := verdict.Sandbox{Name: name, Template: template, Outcomes: merged.Outcomes[name], Attempts: merged.Attempts[name]}
 			if i := slices.IndexFunc(all, func(e *evidence.Sandbox) bool { return e.Name() == name }); i >= 0 {
 				s.Evidence = all[i]
+			} else if len(s.Outcomes) > 0 {
+				r.Problems = append(r.Problems, fmt.Sprintf("the evidence of %s is not there: what its outcomes rest on cannot be looked at", name))
 			}
 			r.Sandboxes = append(r.Sandboxes, s)
 		}

@@ -60,6 +60,9 @@ func TestGateCommand(t *testing.T) {
 		{[]string{"--profile=auto", green}, verdict.ExitInfra, "want core, gate or extended"},
 		{[]string{"--ginkgo-exit=1", green}, verdict.ExitInfra, "ginkgo ended with 1"},
 		{[]string{"--ginkgo-exit=137", green}, verdict.ExitInfra, "ginkgo ended with 137"},
+		{[]string{green}, verdict.ExitInfra, "ginkgo ended with 137"},
+		{[]string{"--templates=", red}, verdict.ExitInfra, "--templates is empty"},
+		{[]string{"--target=", red}, verdict.ExitInfra, "--target is empty"},
 		{[]string{"--ginkgo-exit=1", red}, verdict.ExitNotIsolated, "1 partial"},
 	} {
 		if code, said := command(t, append([]string{"gate"}, test.args...)...); code != test.exit || !strings.Contains(strings.Join(strings.Fields(said), " "), test.says) {
@@ -145,6 +148,7 @@ func runWith(t *testing.T, m rundir.Manifest, differs requirement.ID, result req
 			t.Fatal(err)
 		}
 	}
+	writeEvidence(t, run, "base")
 	if err := recorder.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,7 @@ func recordedShard(t *testing.T, number int) string {
 			t.Fatal(err)
 		}
 	}
+	writeEvidence(t, run, run.Manifest.Templates[0])
 	if err := recorder.Close(); err != nil {
 		t.Fatal(err)
 	}

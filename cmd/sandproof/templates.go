@@ -190,6 +190,9 @@ func (o *offered) compare(ctx context.Context, client *sandboxapi.Client, greens
 	case !g.Profile.Covers(profile):
 		o.Reason = fmt.Sprintf("this build was green in run %s by profile %s only", g.Run, g.Profile)
 		return true, nil
+	case g.Harness != version:
+		o.Reason = fmt.Sprintf("this build was green in run %s by sandproof %s, and this is %s", g.Run, g.Harness, version)
+		return true, nil
 	}
 	// The same build may have been built once more under its ID.
 	template, err := client.GetTemplate(ctx, o.TemplateID)

@@ -100,7 +100,7 @@ type judged struct {
 // gatedRun is a run directory that the gate has seen.
 func gatedRun(t *testing.T, target, profile string, all ...judged) string {
 	t.Helper()
-	m := rundir.Manifest{Run: "night", Target: target, Profile: profile, Started: made}
+	m := rundir.Manifest{Run: "night", Target: target, Profile: profile, Harness: version, Started: made}
 	for _, j := range all {
 		m.Templates = append(m.Templates, j.name)
 	}
@@ -270,6 +270,19 @@ func TestGreen(t *testing.T) {
 		if n := strings.Count(string(data), "buildID"); n != test.green || !strings.Contains(string(data), test.has) {
 			t.Errorf("want %d and %s, got:\n%s", test.green, test.has, data)
 		}
+	}
+	// Neither a red template of which nothing was seen stays green, nor one of
+	// which another name is red.
+	unseen := gatedRun(t, "live", "core", judged{"b", "id-b", firstBuild, requirement.Fail, at(4)})
+	if err := os.Remove(filepath.Join(unseen, "evidence", "b.json")); err != nil {
+		t.Fatal(err)
+	}
+	both := gatedRun(t, "live", "core", judged{"c", "id-c", firstBuild, requirement.Fail, at(5)}, judged{"d", "id-c", firstBuild, requirement.Pass, at(5)})
+	for _, run := range []string{unseen, both} {
+		command(t, "green", "--state", state, run)
+	}
+	if data, err := os.ReadFile(state); err != nil || strings.Contains(string(data), "id-b") || strings.Contains(string(data), "id-c") {
+		t.Errorf("red builds stay green: %s (%v)", data, err)
 	}
 	for name, text := range map[string]string{"report.json": `{"verdicts": []}`, "torn.json": `{"version": 1, "tar`, "list.json": "[]"} {
 		file := filepath.Join(t.TempDir(), name)

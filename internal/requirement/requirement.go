@@ -80,6 +80,11 @@ func (r Result) Green() bool {
 	return false
 }
 
+// Known tells whether it is one of the results.
+func (r Result) Known() bool {
+	return slices.Contains([]Result{Pass, Fail, Unproven, Inert, NotApplicable, Infra}, r)
+}
+
 // Requirement is one thing that must hold.
 type Requirement struct {
 	ID    ID

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -107,6 +108,7 @@ func (g *Greens) Update(run *Run) error {
 	if err != nil {
 		return err
 	}
+	red := map[string]bool{}
 	for _, v := range verdicts {
 		if strings.Contains(strings.TrimSuffix(v.Template, ":default"), ":") {
 			// The build of a tag is not the one that the API lists.
@@ -114,6 +116,10 @@ func (g *Greens) Update(run *Run) error {
 		}
 		of := slices.DeleteFunc(slices.Clone(all), func(s *evidence.Sandbox) bool { return s.Template != v.Template || s.API == nil })
 		if len(of) == 0 {
+			// Nothing of it was seen, so that what it was called is all there is.
+			if v.Word != verdict.Isolated || len(problems) > 0 {
+				maps.DeleteFunc(g.Builds, func(_ string, green Green) bool { return green.Template == v.Template })
+			}
 			continue
 		}
 		id := of[0].API.TemplateID
@@ -122,13 +128,15 @@ func (g *Greens) Update(run *Run) error {
 		switch {
 		case id == "" || (had && green.Judged.Before(old.Judged)):
 		case v.Word != verdict.Isolated || len(problems) > 0 || green.BuildID == "":
-			delete(g.Builds, id)
+			red[id] = true
 		case had && old.BuildID == green.BuildID && !green.Profile.Covers(old.Profile):
 			// The older run asked for more.
 		default:
 			g.Builds[id] = green
 		}
 	}
+	// A template may be judged by several names, and one that is red decides.
+	maps.DeleteFunc(g.Builds, func(id string, _ Green) bool { return red[id] })
 	return nil
 }
 

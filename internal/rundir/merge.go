@@ -29,6 +29,10 @@ type Merged struct {
 	Notes    []string `json:"notes,omitempty"`
 	// Kept are the IDs of sandboxes that were kept on purpose.
 	Kept []string `json:"kept,omitempty"`
+
+	// ofRecords is how many of the problems the record files alone tell, in
+	// whichever directory they lie.
+	ofRecords int
 }
 
 // nothingExecuted is the problem of a run without outcomes.
@@ -39,11 +43,10 @@ const nothingExecuted = "no requirement was executed: a filter that matches noth
 // did not come to its end.
 func (r *Run) Merge() (Merged, error) {
 	merged := Merged{Outcomes: map[string][]requirement.Outcome{}, Attempts: map[string]map[requirement.ID][]requirement.Result{}}
-	names, err := filepath.Glob(filepath.Join(r.Dir, recordsDir, "process-*.ndjson"))
+	names, err := r.recordFiles()
 	if err != nil {
-		return merged, fmt.Errorf("list the records: %w", err)
+		return merged, err
 	}
-	slices.Sort(names)
 	for _, name := range names {
 		if err := merged.read(name); err != nil {
 			return merged, err
@@ -52,6 +55,7 @@ func (r *Run) Merge() (Merged, error) {
 	if err := r.tellLostProcesses(&merged, names); err != nil {
 		return merged, err
 	}
+	merged.ofRecords = len(merged.Problems)
 	if len(merged.Outcomes) == 0 {
 		merged.Problems = append(merged.Problems, nothingExecuted)
 	}
@@ -60,8 +64,58 @@ func (r *Run) Merge() (Merged, error) {
 			merged.Problems = append(merged.Problems, fmt.Sprintf("outcomes were recorded for %q, which the manifest does not name", sandbox))
 		}
 	}
+	merged.tellUnknown(r.Manifest.Requirements)
 	merged.tellAttempts()
+	code, err := r.ginkgoExit()
+	if err != nil {
+		return merged, err
+	}
+	// A spec that failed explains 1, and nothing else.
+	if code != 0 && (code != 1 || merged.AllGreen()) {
+		merged.Problems = append(merged.Problems, fmt.Sprintf("ginkgo ended with %d, and nothing that was recorded explains it: see its own output", code))
+	}
 	return merged, nil
+}
+
+// recordFiles lists the record files that are there.
+func (r *Run) recordFiles() ([]string, error) {
+	dir := filepath.Join(r.Dir, recordsDir)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list the records: %w", err)
+	}
+	var names []string
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), "process-") && strings.HasSuffix(entry.Name(), ".ndjson") {
+			names = append(names, filepath.Join(dir, entry.Name()))
+		}
+	}
+	return names, nil
+}
+
+// tellUnknown makes a problem of what this sandproof cannot judge: requirements
+// that it does not have, and results that are none.
+func (m *Merged) tellUnknown(expected []requirement.ID) {
+	unknown := map[requirement.ID]bool{}
+	for _, id := range expected {
+		_, known := requirement.Lookup(id)
+		unknown[id] = !known
+	}
+	for _, sandbox := range slices.Sorted(maps.Keys(m.Outcomes)) {
+		for _, o := range m.Outcomes[sandbox] {
+			if _, known := requirement.Lookup(o.Requirement); !known {
+				unknown[o.Requirement] = true
+			}
+			if !o.Result.Known() {
+				m.Problems = append(m.Problems, fmt.Sprintf("%s of %s has the result %q, which is none", o.Requirement, sandbox, o.Result))
+			}
+		}
+	}
+	maps.DeleteFunc(unknown, func(_ requirement.ID, is bool) bool { return !is })
+	if len(unknown) > 0 {
+		m.Problems = append(m.Problems, fmt.Sprintf("the run has requirements that this sandproof does not know (%s): gate it with the sandproof that recorded it",
+			joined(slices.Sorted(maps.Keys(unknown)))))
+	}
 }
 
 // AllGreen tells whether nothing that was recorded is a reason for a red run.
@@ -96,13 +150,17 @@ func (m *Merged) read(name string) error {
 		if record.Kept != "" {
 			m.Kept = append(m.Kept, record.Kept)
 		}
-		switch {
-		case record.Outcome != nil:
+		if record.Outcome != nil {
 			m.add(record)
-		case record.Problem != "":
+		}
+		if record.Problem != "" {
 			m.Problems = append(m.Problems, record.Problem)
-		case record.Note != "":
+		}
+		if record.Note != "" {
 			m.Notes = append(m.Notes, record.Note)
+		}
+		if record.Outcome == nil && record.Problem == "" && record.Note == "" && !record.End {
+			m.Problems = append(m.Problems, fmt.Sprintf("%s:%d records nothing: it is of another sandproof, or was edited", filepath.Base(name), n))
 		}
 	}
 	return nil
@@ -165,10 +223,10 @@ func (m *Merged) tellAttempts() {
 	}
 }
 
-func joined(results []requirement.Result) string {
-	words := make([]string, len(results))
-	for i, result := range results {
-		words[i] = string(result)
+func joined[T ~string](all []T) string {
+	words := make([]string, len(all))
+	for i, one := range all {
+		words[i] = string(one)
 	}
 	return strings.Join(words, ", ")
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -57,6 +58,18 @@ type Manifest struct {
 	Shard *Shard `json:"shard,omitempty"`
 	// Shards are what this run was made of, where it was merged.
 	Shards []Part `json:"shards,omitempty"`
+}
+
+// Latest is when the run began, the last of its shards where it has some:
+// waivers expire by it.
+func (m *Manifest) Latest() time.Time {
+	latest := m.Started
+	for _, part := range m.Shards {
+		if part.Started.After(latest) {
+			latest = part.Started
+		}
+	}
+	return latest
 }
 
 // Sandboxes names the sandboxes that are expected of a template.
@@ -104,6 +117,8 @@ type Record struct {
 type Run struct {
 	Dir      string
 	Manifest Manifest
+	// ginkgo is the code that the ginkgo command ended with, as far as known.
+	ginkgo int
 }
 
 // The names inside a run directory.
@@ -112,6 +127,7 @@ const (
 	configFile   = "config.yaml"
 	recordsDir   = "records"
 	evidenceDir  = "evidence"
+	ginkgoFile   = "ginkgo-exit"
 	outcomesFile = "outcomes.json"
 	verdictsFile = "verdicts.json"
 	artifactsDir = "artifacts"
@@ -220,9 +236,35 @@ func (r *Run) Evidence() ([]*evidence.Sandbox, error) {
 		if s.Version != evidence.Version {
 			return nil, fmt.Errorf("%s: evidence version %d, and this sandproof reads version %d", name, s.Version, evidence.Version)
 		}
+		if s.Name() != sandbox {
+			return nil, fmt.Errorf("%s: it holds what was seen of %s, and its name says %s", name, s.Name(), sandbox)
+		}
 		all = append(all, s)
 	}
 	return all, nil
+}
+
+// SetGinkgoExit keeps the code that the ginkgo command ended with beside the
+// records: nothing in them tells it.
+func (r *Run) SetGinkgoExit(code int) error {
+	r.ginkgo = code
+	return r.write(ginkgoFile, []byte(strconv.Itoa(code)+"\n"))
+}
+
+// ginkgoExit is the code that was kept, 0 where none was.
+func (r *Run) ginkgoExit() (int, error) {
+	data, err := os.ReadFile(filepath.Join(r.Dir, ginkgoFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return r.ginkgo, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read ginkgo's exit code: %w", err)
+	}
+	code, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", filepath.Join(r.Dir, ginkgoFile), err)
+	}
+	return code, nil
 }
 
 // Verdicts judges the merged outcomes: one verdict for each template that the
@@ -234,7 +276,7 @@ func (r *Run) Verdicts(merged Merged, inputs func(template, sandbox string) verd
 		for _, sandbox := range r.Manifest.Sandboxes(template) {
 			in := inputs(template, sandbox)
 			in.Template, in.Target, in.Outcomes = template, r.Manifest.Target, merged.Outcomes[sandbox]
-			in.Waivers, in.At = r.Manifest.Waivers, r.Manifest.Started
+			in.Waivers, in.At = r.Manifest.Waivers, r.Manifest.Latest()
 			each = append(each, verdict.Of(in))
 		}
 		verdicts = append(verdicts, verdict.Over(each))

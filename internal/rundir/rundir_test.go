@@ -339,3 +339,40 @@ func TestKeptSandboxesAreRecorded(t *testing.T) {
 		t.Errorf("got %+v", merged)
 	}
 }
+
+// What this sandproof cannot judge is never passed over.
+func TestUnknownRecordsAreProblems(t *testing.T) {
+	for name, test := range map[string]struct {
+		record Record
+		says   string
+	}{
+		"a result that is none":       {Record{Sandbox: "base", Outcome: outcome("value.user.memory-max", "FAIL")}, `has the result "FAIL", which is none`},
+		"a requirement of the future": {Record{Sandbox: "base", Outcome: outcome("new.thing", requirement.Fail)}, "does not know (new.thing)"},
+		"nothing at all":              {Record{Sandbox: "base"}, "records nothing"},
+	} {
+		run := newRun(t, "base")
+		record(t, run, 1, Record{Sandbox: "base", Outcome: outcome("value.user.cpu-weight", requirement.Pass)}, test.record)
+		if problems := merge(t, run).Problems; len(problems) != 1 || !strings.Contains(problems[0], test.says) {
+			t.Errorf("%s: got %q", name, problems)
+		}
+	}
+}
+
+// The code that ginkgo ended with is kept: whoever gates the run again is told.
+// A failed spec explains 1 and nothing else.
+func TestGinkgoExit(t *testing.T) {
+	for _, test := range []struct {
+		code     int
+		result   requirement.Result
+		problems int
+	}{{0, requirement.Pass, 0}, {1, requirement.Pass, 1}, {1, requirement.Fail, 0}, {197, requirement.Fail, 1}, {-1, requirement.Pass, 1}} {
+		run := newRun(t, "base")
+		record(t, run, 1, Record{Sandbox: "base", Outcome: outcome("value.user.cpu-weight", test.result)})
+		if err := run.SetGinkgoExit(test.code); err != nil {
+			t.Fatal(err)
+		}
+		if problems := merge(t, run).Problems; len(problems) != test.problems {
+			t.Errorf("%+v: got %q", test, problems)
+		}
+	}
+}

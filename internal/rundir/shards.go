@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -156,7 +155,7 @@ func fill(ctx context.Context, dir, name string, shards []*Run) error {
 // with its artifacts.
 func (r *Run) take(ctx context.Context, shard *Run) error {
 	of := fmt.Sprintf("shard-%d", shard.Manifest.Shard.Number)
-	records, err := filepath.Glob(filepath.Join(shard.Dir, recordsDir, "process-*.ndjson"))
+	records, err := shard.recordFiles()
 	if err != nil {
 		return err
 	}
@@ -227,28 +226,11 @@ func (r *Run) note(recorder *Recorder, shards []*Run) error {
 // ownProblems are the problems of a run that its records, merged with others,
 // would not show again.
 func (r *Run) ownProblems() ([]string, error) {
-	now, err := r.Merge()
+	merged, err := r.Merge()
 	if err != nil {
 		return nil, err
 	}
-	var gated Merged
-	data, err := os.ReadFile(filepath.Join(r.Dir, outcomesFile))
-	if err == nil {
-		err = json.Unmarshal(data, &gated)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(r.Dir, outcomesFile), err)
-	}
-	var problems []string
-	if len(now.Outcomes) == 0 {
-		problems = append(problems, nothingExecuted)
-	}
-	for _, problem := range gated.Problems {
-		if !slices.Contains(now.Problems, problem) {
-			problems = append(problems, problem)
-		}
-	}
-	return problems, nil
+	return merged.Problems[merged.ofRecords:], nil
 }
 
 // withoutShard is an effective configuration of all shards.

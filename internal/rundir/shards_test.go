@@ -5,8 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"sandproof/internal/config"
 	"sandproof/internal/evidence"
@@ -178,9 +180,7 @@ func TestMergeRefusesTwoBuildsOfATemplate(t *testing.T) {
 // nothing at all.
 func TestMergeKeepsTheProblemsOfShards(t *testing.T) {
 	one, two := shardRun(t, 1, nil), shardRun(t, 2, nil)
-	merged := merge(t, one)
-	merged.Problems = append(merged.Problems, "ginkgo ended with 1, and nothing explains it")
-	if err := one.WriteResults(merged, nil); err != nil {
+	if err := one.SetGinkgoExit(1); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(filepath.Join(two.Dir, "records")); err != nil {
@@ -191,7 +191,7 @@ func TestMergeKeepsTheProblemsOfShards(t *testing.T) {
 		t.Fatal(err)
 	}
 	problems := merge(t, run).Problems
-	if len(problems) != 3 || problems[0] != "shard 1/3: ginkgo ended with 1, and nothing explains it" ||
+	if len(problems) != 3 || !strings.HasPrefix(problems[0], "shard 1/3: ginkgo ended with 1, and nothing that was recorded explains it") ||
 		!strings.HasPrefix(problems[1], "shard 2/3: no requirement was executed") ||
 		!strings.HasPrefix(problems[2], "process 1 of shard 2/3 of 5 recorded nothing") {
 		t.Errorf("got %q", problems)
@@ -248,5 +248,47 @@ func TestMergeFollowsNoLinks(t *testing.T) {
 	}
 	if _, err := os.Lstat(filepath.Join(run.Artifacts(), "shard-1", "link")); !os.IsNotExist(err) {
 		t.Errorf("the link was taken over: %v", err)
+	}
+}
+
+// Waivers expire by the last shard's beginning: an older shard brings no expired
+// waiver back.
+func TestWaiversOfAMergedRun(t *testing.T) {
+	day := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	shard := func(number int, started time.Time) *Run {
+		return shardRun(t, number, func(m *Manifest) {
+			m.Started = started
+			m.Waivers = []verdict.Waiver{{Template: "a", Requirement: requirement.EnableCPU, Reason: "known", Expires: "2026-11-25"}}
+		})
+	}
+	run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(shard(1, day), shard(2, day.AddDate(0, 0, -8)), shard(3, day)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := run.Manifest; !m.Latest().Equal(day) || m.Waivers[0].Holds(m.Latest()) {
+		t.Errorf("the run counts as begun on %s", m.Latest())
+	}
+}
+
+// A path is a path, whatever stands in it.
+func TestMergeInADirectoryWithBrackets(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "ws[1]")
+	var all []string
+	for n := 1; n <= 3; n++ {
+		to := filepath.Join(root, strconv.Itoa(n))
+		if err := os.MkdirAll(root, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(shardRun(t, n, nil).Dir, to); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, to)
+	}
+	run, err := MergeRuns(t.Context(), filepath.Join(root, "nightly"), all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if merged := merge(t, run); len(merged.Problems) != 0 || len(merged.Outcomes) != 4 {
+		t.Errorf("got %+v", merged)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sandproof/internal/cgroup2"
+	"sandproof/internal/config"
 	"sandproof/internal/evidence"
 	"sandproof/internal/requirement"
 )
@@ -145,7 +146,7 @@ func (h *htmlReport) sandboxView(i, number int, s Sandbox, brief bool) sandboxVi
 	if before != nil {
 		was, v.Compared = outcomesOf(before.Outcomes), true
 	}
-	v.Stages = stageViews(i, number, outcomes, was, h.before != nil, brief)
+	v.Stages = stageViews(config.Profile(h.Profile), i, number, outcomes, was, h.before != nil, brief)
 	if s.Evidence == nil {
 		v.Absent = []absentView{{"all", "no evidence of this sandbox was recorded: it was never created, or the process that looked at it was lost"}}
 		return v
@@ -791,10 +792,10 @@ type outcomeView struct {
 
 // stageViews lists every requirement: also one that was never executed, and one
 // that only another version of sandproof knows.
-func stageViews(i, number int, outcomes, was map[requirement.ID]requirement.Outcome, compared, brief bool) []stageView {
+func stageViews(profile config.Profile, i, number int, outcomes, was map[requirement.ID]requirement.Outcome, compared, brief bool) []stageView {
 	var views []stageView
 	known := map[requirement.ID]bool{}
-	worst := worstByStage(slices.Collect(maps.Values(outcomes)))
+	worst := worstByStage(profile, slices.Collect(maps.Values(outcomes)))
 	all := requirement.All()
 	for _, stage := range requirement.Stages() {
 		v := stageView{Stage: string(stage), Mark: markOf(worst[stage])}

@@ -86,7 +86,7 @@ type Input struct {
 func Of(in Input) Verdict {
 	v := Verdict{
 		Template: in.Template, Target: in.Target, StandIn: in.StandIn, Envd: in.Envd, Generation: in.Generation, Node: in.Node,
-		Stages: worstByStage(in.Outcomes),
+		Stages: worstByStage(in.Profile, in.Outcomes),
 	}
 	byID := map[requirement.ID]requirement.Outcome{}
 	for _, o := range in.Outcomes {
@@ -99,7 +99,8 @@ func Of(in Input) Verdict {
 	}
 	if known, seen := byID[requirement.BootEnvdKnown]; seen && known.Result == requirement.NotApplicable {
 		known.Next = "give the template an envd of 0.4.3 or newer, by building it anew"
-		v.Excused = waive(&v, in, known.Requirement)
+		// Where something else decides as well, a waiver of this alone excuses nothing.
+		v.Excused = !decidedBesides(in, known.Requirement) && waive(&v, in, known.Requirement)
 		return v.because(NotApplicable, requirement.StageCreate, known, in.Reproduce)
 	}
 
@@ -137,6 +138,11 @@ func Of(in Input) Verdict {
 				open = &o
 			}
 		case requirement.Pass, requirement.Inert, requirement.NotApplicable:
+		default:
+			// What is no result proves nothing.
+			if open == nil {
+				open = &o
+			}
 		}
 	}
 	if failed == nil && open == nil && excused != nil {
@@ -156,6 +162,15 @@ func Of(in Input) Verdict {
 	v.Word = Isolated
 	v.Reason = "every promised limit is in force and every process is in its cgroup"
 	return v
+}
+
+// decidedBesides tells whether a verdict would not be isolated, whatever became
+// of one requirement.
+func decidedBesides(in Input, id requirement.ID) bool {
+	return slices.ContainsFunc(count(in.Profile, in.Outcomes), func(c counted) bool {
+		mute := c.outcome.Result == requirement.Unproven && c.outcome.Mute
+		return c.decides && c.ID != id && !c.outcome.Result.Green() && !mute
+	})
 }
 
 // counted is the outcome of one requirement as a verdict counts it.
@@ -264,10 +279,10 @@ func Worse(a, b requirement.Result) bool {
 	return slices.Index(severity, a) > slices.Index(severity, b)
 }
 
-// worstByStage is the worst result of each stage that has outcomes. A core
-// requirement that was not executed, beside others that were, is unproven there
-// too.
-func worstByStage(outcomes []requirement.Outcome) map[requirement.Stage]requirement.Result {
+// worstByStage is the worst result of each stage that has outcomes, of its core
+// requirements and of those that decide. One that was not executed, beside others
+// that were, is unproven there too.
+func worstByStage(profile config.Profile, outcomes []requirement.Outcome) map[requirement.Stage]requirement.Result {
 	results := map[requirement.ID]requirement.Result{}
 	for _, o := range outcomes {
 		results[o.Requirement] = o.Result
@@ -275,7 +290,7 @@ func worstByStage(outcomes []requirement.Outcome) map[requirement.Stage]requirem
 	worst := map[requirement.Stage]requirement.Result{}
 	judged := map[requirement.Stage]bool{}
 	for _, r := range requirement.All() {
-		if r.Level != requirement.LevelCore {
+		if r.Level != requirement.LevelCore && !r.Decides(profile) {
 			continue
 		}
 		result, seen := results[r.ID]

@@ -47,6 +47,7 @@ func TestWaivers(t *testing.T) {
 		{"not needed", nil, []Waiver{cpu}, Isolated, false, ExitIsolated, 0},
 		{"no cgroup support", results{requirement.BootEnvdKnown: requirement.NotApplicable}, []Waiver{cpu}, NotApplicable, false, ExitNotIsolated, 0},
 		{"no cgroup support, known", results{requirement.BootEnvdKnown: requirement.NotApplicable}, []Waiver{waiver("base", requirement.BootEnvdKnown, "2099-01-01")}, NotApplicable, true, ExitIsolated, 1},
+		{"no cgroup support, known, and more fails", results{requirement.BootEnvdKnown: requirement.NotApplicable, requirement.EnableCPU: requirement.Fail}, []Waiver{waiver("base", requirement.BootEnvdKnown, "2099-01-01")}, NotApplicable, false, ExitNotIsolated, 0},
 		{"a failure that decides nothing", results{requirement.ValueUserIOWeight: requirement.Fail}, []Waiver{waiver("base", requirement.ValueUserIOWeight, "2099-01-01")}, Isolated, false, ExitIsolated, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
