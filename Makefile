@@ -81,7 +81,9 @@ test-deps:
 .PHONY: test
 test: test-deps ## Run unit, contract and lab integration tests with the race detector.
 	@scripts/sdk-deps.sh >/dev/null
-	go test -race -timeout 30m ./internal/... ./cmd/... ./deploy/...
+	go test -race -timeout 30m $$(go list ./internal/... ./cmd/... ./deploy/... | grep -v /fixtures/faults)
+	# Faults are about shares of a CPU and bounds of time: they run alone.
+	go test -race -timeout 30m ./internal/fixtures/faults
 	GOEXPERIMENT=simd go test ./internal/logscan/search ./internal/logscan/history
 
 .PHONY: test-short
