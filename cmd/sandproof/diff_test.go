@@ -16,7 +16,15 @@ import (
 // recordedRun is a run directory in which every requirement but one has passed.
 func recordedRun(t *testing.T, name string, result requirement.Result) string {
 	t.Helper()
-	run, err := rundir.Create(t.TempDir(), rundir.Manifest{Run: name, Target: "lab", Profile: "core", Templates: []string{"base"}}, nil)
+	m := rundir.Manifest{Run: name, Target: "lab", Profile: "core", Templates: []string{"base"}}
+	return runWith(t, m, requirement.Outcome{Requirement: requirement.EnableCPU, Result: result, Reason: "as promised"})
+}
+
+// runWith records a run of the template base in which every requirement but one
+// has passed.
+func runWith(t *testing.T, m rundir.Manifest, differs requirement.Outcome) string {
+	t.Helper()
+	run, err := rundir.Create(t.TempDir(), m, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,20 +32,26 @@ func recordedRun(t *testing.T, name string, result requirement.Result) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range requirement.All() {
-		o := requirement.Outcome{Requirement: r.ID, Result: requirement.Pass, Reason: "as promised"}
-		if r.ID == requirement.EnableCPU {
-			o.Result = result
-		}
-		if err := recorder.Record(rundir.Record{Sandbox: "base", Outcome: &o}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	recordAll(t, recorder, "base", differs)
 	writeEvidence(t, run, "base")
 	if err := recorder.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return run.Dir
+}
+
+// recordAll records a pass for every requirement of a sandbox but one.
+func recordAll(t *testing.T, recorder *rundir.Recorder, sandbox string, differs requirement.Outcome) {
+	t.Helper()
+	for _, r := range requirement.All() {
+		o := requirement.Outcome{Requirement: r.ID, Result: requirement.Pass, Reason: "as promised"}
+		if r.ID == differs.Requirement {
+			o = differs
+		}
+		if err := recorder.Record(rundir.Record{Sandbox: sandbox, Outcome: &o}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // writeEvidence writes the evidence of a sandbox of which nothing was asked.

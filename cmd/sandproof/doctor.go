@@ -89,27 +89,22 @@ func examine(ctx context.Context, from config.Sources, noSandbox, asJSON bool, o
 
 func tryAll(ctx context.Context, c config.Config, noSandbox bool, progress io.Writer, found func(doctor.Finding)) error {
 	o := doctor.Options{Config: c, Harness: version, NoSandbox: noSandbox}
-	if c.Target == config.TargetLab {
-		store, err := guestos.Open(c.Lab.Cache, func(string) {})
-		if err != nil {
-			return err
-		}
-		work, err := openWorkdir(ctx, store.Dir())
-		if err != nil {
-			return err
-		}
-		defer func() {
-			if err := work.Close(); err != nil {
-				fmt.Fprintf(progress, "sandproof: remove this command's directory: %v\n", err)
-			}
-		}()
+	if c.Target != config.TargetLab {
+		doctor.Run(ctx, o, found)
+		return nil
+	}
+	store, err := guestos.Open(c.Lab.Cache, func(string) {})
+	if err != nil {
+		return err
+	}
+	return inWorkdir(ctx, store.Dir(), progress, func(work *workdir) error {
 		o.Source, o.Dir = sourceIn(c.Root), work.path
 		o.StartLab = func(ctx context.Context, templates []lab.TemplateSpec) (lab.Endpoints, func(context.Context) error, error) {
 			return startLab(ctx, c, templates, filepath.Join(work.path, "lab"), progress)
 		}
-	}
-	doctor.Run(ctx, o, found)
-	return nil
+		doctor.Run(ctx, o, found)
+		return nil
+	})
 }
 
 // sourceIn is the directory itself where it holds this module's source, else

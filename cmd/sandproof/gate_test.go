@@ -12,7 +12,6 @@ import (
 
 	"github.com/creack/pty"
 
-	"sandproof/internal/redact"
 	"sandproof/internal/requirement"
 	"sandproof/internal/rundir"
 	"sandproof/internal/verdict"
@@ -117,7 +116,7 @@ func TestGateWithWaivers(t *testing.T) {
 			{Template: "base", Requirement: requirement.PlaceCommand, Reason: "TICKET-1", Expires: test.expires},
 			{Template: "base", Requirement: requirement.EnableIO, Reason: "TICKET-2", Expires: "2099-01-01"},
 		}
-		dir := runWith(t, rundir.Manifest{Run: "r", Target: "lab", Profile: "core", Templates: []string{"base"}, Started: began, Waivers: waivers}, requirement.PlaceCommand, requirement.Fail)
+		dir := runWith(t, rundir.Manifest{Run: "r", Target: "lab", Profile: "core", Templates: []string{"base"}, Started: began, Waivers: waivers}, hostile(requirement.PlaceCommand))
 		for range 2 {
 			code, said := command(t, "gate", dir)
 			said = strings.Join(strings.Fields(said), " ")
@@ -128,31 +127,9 @@ func TestGateWithWaivers(t *testing.T) {
 	}
 }
 
-// runWith records a run in which every requirement but one has passed.
-func runWith(t *testing.T, m rundir.Manifest, differs requirement.ID, result requirement.Result) string {
-	t.Helper()
-	run, err := rundir.Create(t.TempDir(), m, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder, err := run.Recorder(1, redact.New())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range requirement.All() {
-		o := requirement.Outcome{Requirement: r.ID, Result: requirement.Pass, Reason: "as promised"}
-		if r.ID == differs {
-			o.Result, o.Reason = result, "::error::a guest | said <b>this</b>\n::set-env name=x::y"
-		}
-		if err := recorder.Record(rundir.Record{Sandbox: "base", Outcome: &o}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	writeEvidence(t, run, "base")
-	if err := recorder.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return run.Dir
+// hostile is a failure with what a guest might say to be taken for a command.
+func hostile(id requirement.ID) requirement.Outcome {
+	return requirement.Outcome{Requirement: id, Result: requirement.Fail, Reason: "::error::a guest | said <b>this</b>\n::set-env name=x::y"}
 }
 
 // In a GitHub workflow a failing template is one annotation, and the step has a
@@ -164,7 +141,7 @@ func TestGateInAWorkflow(t *testing.T) {
 	}
 	t.Setenv("GITHUB_ACTIONS", "true")
 	t.Setenv("GITHUB_STEP_SUMMARY", summary)
-	dir := runWith(t, rundir.Manifest{Run: "r", Target: "lab", Profile: "core", Templates: []string{"base"}}, requirement.EnableCPU, requirement.Fail)
+	dir := runWith(t, rundir.Manifest{Run: "r", Target: "lab", Profile: "core", Templates: []string{"base"}}, hostile(requirement.EnableCPU))
 	code, said := command(t, "gate", dir)
 	stopped := regexp.MustCompile(`(?s)^::stop-commands::([0-9A-Z]{20,})\n(.*)\n::([0-9A-Z]+)::\n(.*)$`).FindStringSubmatch(said)
 	if code != verdict.ExitNotIsolated || stopped == nil || stopped[1] != stopped[3] {

@@ -182,16 +182,13 @@ func (o *verifyOptions) run(ctx context.Context, rootFS string, out, progress io
 	if err != nil {
 		return err
 	}
-	work, err := openWorkdir(ctx, store.Dir())
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err := work.Close(); err != nil {
-			fmt.Fprintf(progress, "sandproof: remove this verification's directory: %v\n", err)
-		}
-	}()
+	return inWorkdir(ctx, store.Dir(), progress, func(work *workdir) error {
+		return o.verify(ctx, c, rootFS, work, out, progress)
+	})
+}
 
+// verify does so with a directory to work in.
+func (o *verifyOptions) verify(ctx context.Context, c config.Config, rootFS string, work *workdir, out, progress io.Writer) error {
 	probe, err := o.readProbe(ctx, c.Root, work.path)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -61,6 +62,20 @@ func sweep(cache string) error {
 		err = errors.Join(err, lockErr)
 	}
 	return err
+}
+
+// inWorkdir lets work be done in such a directory, which goes away after it.
+func inWorkdir(ctx context.Context, cache string, progress io.Writer, work func(w *workdir) error) error {
+	w, err := openWorkdir(ctx, cache)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := w.Close(); err != nil {
+			fmt.Fprintf(progress, "sandproof: remove this command's directory: %v\n", err)
+		}
+	}()
+	return work(w)
 }
 
 // Close removes the directory.

@@ -63,17 +63,9 @@ func (c *Client) Run(ctx context.Context, command Command) (Result, error) {
 	if command.Lifetime <= 0 || command.OutputLimit <= 0 || command.User == "" {
 		return Result{}, fmt.Errorf("BUG: %s: a command needs a user, a lifetime and an output limit", op)
 	}
-	// connect-go sends Connect-Timeout-Ms for the context's deadline, and envd
-	// kills the process then. The deadline here is the lifetime and nothing
-	// else: the caller's own deadline only cancels.
-	free, cancel := withoutDeadline(ctx)
-	defer cancel()
-	bounded, done := context.WithTimeout(free, command.Lifetime)
+	bounded, done := lifetimeOf(ctx, command)
 	defer done()
-
-	request := connect.NewRequest(startRequest(command))
-	request.Header().Set("Authorization", basic(command.User))
-	stream, err := c.process.Start(bounded, request)
+	stream, err := c.start(bounded, command)
 	if err != nil {
 		return Result{}, c.runError(ctx, op, command, Result{}, err)
 	}
@@ -102,6 +94,24 @@ func (c *Client) Run(ctx context.Context, command Command) (Result, error) {
 		return result, &Error{Where: AtEnvd, Op: op, Message: "the stream ended without saying how the process did"}
 	}
 	return result, nil
+}
+
+// lifetimeOf is a context whose deadline is the command's lifetime and nothing
+// else: connect-go sends Connect-Timeout-Ms for a context's deadline, and envd
+// kills the process then. The caller's own deadline only cancels.
+func lifetimeOf(ctx context.Context, command Command) (bounded context.Context, done func()) {
+	free, cancel := withoutDeadline(ctx)
+	bounded, end := context.WithTimeout(free, command.Lifetime)
+	return bounded, func() {
+		end()
+		cancel()
+	}
+}
+
+func (c *Client) start(bounded context.Context, command Command) (*connect.ServerStreamForClient[processpb.StartResponse], error) {
+	request := connect.NewRequest(startRequest(command))
+	request.Header().Set("Authorization", basic(command.User))
+	return c.process.Start(bounded, request)
 }
 
 // runError adds to a stream's error whose trouble it is that a lifetime was

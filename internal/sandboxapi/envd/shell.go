@@ -27,13 +27,9 @@ func (c *Client) Terminal(ctx context.Context, command Command, in io.Reader, ou
 	if command.Lifetime <= 0 || command.PTY == nil || command.User == "" {
 		return 0, fmt.Errorf("BUG: %s: a terminal needs a user, a lifetime and a size", op)
 	}
-	free, cancel := withoutDeadline(ctx)
-	defer cancel()
-	bounded, done := context.WithTimeout(free, command.Lifetime)
+	bounded, done := lifetimeOf(ctx, command)
 	defer done()
-	request := connect.NewRequest(startRequest(command))
-	request.Header().Set("Authorization", basic(command.User))
-	stream, err := c.process.Start(bounded, request)
+	stream, err := c.start(bounded, command)
 	if err != nil {
 		return 0, c.runError(ctx, op, command, Result{}, err)
 	}
