@@ -85,7 +85,7 @@ func serve(t *testing.T, d *deployment, file string) {
 		}
 	}
 	t.Chdir(dir)
-	for name, value := range map[string]string{"E2B_API_URL": server.URL, "E2B_API_KEY": "e2b_0123456789abcdef", "E2B_DOMAIN": "", "E2B_SANDBOX_URL": "", "SANDPROOF_SHARD": ""} {
+	for name, value := range map[string]string{"E2B_API_URL": server.URL, "E2B_API_KEY": "e2b_0123456789abcdef", "E2B_DOMAIN": "", "E2B_SANDBOX_URL": "", "SANDPROOF_SHARD": "", "CI": ""} {
 		t.Setenv(name, value)
 	}
 }
