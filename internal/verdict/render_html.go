@@ -10,6 +10,7 @@ import (
 	"html/template"
 	"slices"
 	"strings"
+	"sync"
 
 	"sandproof/internal/config"
 	"sandproof/internal/evidence"
@@ -25,7 +26,7 @@ var (
 	//go:embed html/report.js
 	htmlScript string
 
-	htmlPages = template.Must(template.New("report").Parse(htmlTemplate))
+	htmlPages = sync.OnceValue(func() *template.Template { return template.Must(template.New("report").Parse(htmlTemplate)) })
 )
 
 // The bounds of the page, in bytes. A page that would be larger than htmlMost
@@ -88,7 +89,7 @@ func (r *Report) HTML(before *Report) ([]byte, error) {
 // renderHTML renders one part of the page.
 func renderHTML(part string, view any) ([]byte, error) {
 	var b bytes.Buffer
-	if err := htmlPages.ExecuteTemplate(&b, part, view); err != nil {
+	if err := htmlPages().ExecuteTemplate(&b, part, view); err != nil {
 		return nil, fmt.Errorf("render the part %s of the HTML report: %w", part, err)
 	}
 	return b.Bytes(), nil
