@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/goccy/go-yaml"
 )
@@ -21,11 +22,11 @@ const ShardVariable = "SANDPROOF_SHARD"
 // mostShards is how many jobs one matrix of GitHub Actions can have.
 const mostShards = 256
 
-var shardForm = regexp.MustCompile(`^([1-9][0-9]{0,2})/([1-9][0-9]{0,2})$`)
+var shardForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([1-9][0-9]{0,2})/([1-9][0-9]{0,2})$`) })
 
 // Parts are the shard's number, from 1, and how many there are.
 func (s Shard) Parts() (number, of int, err error) {
-	match := shardForm.FindStringSubmatch(string(s))
+	match := shardForm().FindStringSubmatch(string(s))
 	if match == nil {
 		return 0, 0, fmt.Errorf("shard %q: want N/OF, such as 2/3 for the second of three", string(s))
 	}

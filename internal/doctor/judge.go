@@ -12,6 +12,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -171,7 +172,7 @@ func judgeClock(a answer) Finding {
 }
 
 // keyForm is the form of E2B's own keys; forks may have another one.
-var keyForm = regexp.MustCompile(`^e2b_[0-9a-f]+$`)
+var keyForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^e2b_[0-9a-f]+$`) })
 
 // judgeKey judges what a call with the key came to.
 func judgeKey(templates int, err error, key string) Finding {
@@ -187,7 +188,7 @@ func judgeKey(templates int, err error, key string) Finding {
 	switch e.Kind {
 	case sandboxapi.Unauthorised:
 		f.Do = "take a key of this very deployment's team (the dashboard, or the seed's output); a key of another deployment or domain is refused in the same words"
-		if !keyForm.MatchString(key) {
+		if !keyForm().MatchString(key) {
 			f.Do = "E2B_API_KEY has not the form e2b_ and hexadecimal digits: is it whole, and no access token (sk_e2b_...)? Else " + f.Do
 		}
 		if e.Status == http.StatusForbidden {

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -268,14 +269,14 @@ func toolHops(o Options) []hop {
 	}}}
 }
 
-var e2fsprogsVersion = regexp.MustCompile(`\b(\d+\.\d+)(?:\.\d+)?`)
+var e2fsprogsVersion = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\b(\d+\.\d+)(?:\.\d+)?`) })
 
 // judgeE2fsprogs judges what each tool said of its version, empty where it is
 // not there.
 func judgeE2fsprogs(said map[string]string) Finding {
 	var missing, versions []string
 	for _, tool := range tools {
-		version := e2fsprogsVersion.FindString(said[tool])
+		version := e2fsprogsVersion().FindString(said[tool])
 		if version == "" {
 			missing = append(missing, tool)
 			continue
@@ -286,7 +287,7 @@ func judgeE2fsprogs(said map[string]string) Finding {
 		return Finding{State: Trouble, Came: "not found, or it tells no version: " + strings.Join(missing, ", "), Do: "run scripts/lab-deps.sh, or install e2fsprogs with the package manager"}
 	}
 	for _, tool := range tools {
-		if older(e2fsprogsVersion.FindString(said[tool]), leastE2fsprogs) {
+		if older(e2fsprogsVersion().FindString(said[tool]), leastE2fsprogs) {
 			return Finding{State: Warning, Came: strings.Join(versions, ", "), Do: "this is older than " + leastE2fsprogs + ": patching was never tried with it, so update e2fsprogs"}
 		}
 	}

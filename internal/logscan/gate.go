@@ -1,6 +1,9 @@
 package logscan
 
-import "bytes"
+import (
+	"bytes"
+	"sync"
+)
 
 // gate tells which lines are worth decoding. Nearly every line of a log is
 // about something else, and to decode one costs ten times as much as to see
@@ -96,20 +99,21 @@ const (
 )
 
 // grams are all pieces of all fragments.
-var grams = func() map[[gram]byte]bool {
+var grams = sync.OnceValue(func() map[[gram]byte]bool {
 	set := map[[gram]byte]bool{}
-	for text := range fragments {
+	for text := range fragments() {
 		for i := range len(text) - gram + 1 {
 			set[[gram]byte([]byte(text[i:i+gram]))] = true
 		}
 	}
 	return set
-}()
+})
 
 // mayHoldFragment tells whether a text may hold a part of a failure's words.
 func mayHoldFragment(plain []byte) bool {
+	known := grams()
 	for i := 0; i+gram <= len(plain); i += step {
-		if grams[[gram]byte(plain[i:i+gram])] {
+		if known[[gram]byte(plain[i:i+gram])] {
 			return true
 		}
 	}

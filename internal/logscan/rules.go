@@ -217,7 +217,7 @@ const telling = 3
 
 // fragments are the words of envd's failures, of which a damaged line may
 // hold a part: the console mixes kernel messages into envd's lines.
-var fragments = func() map[string]bool {
+var fragments = sync.OnceValue(func() map[string]bool {
 	set := map[string]bool{}
 	for _, text := range []struct{ common, own string }{
 		{"failed to create ", "cgroup2 manager"},
@@ -232,7 +232,7 @@ var fragments = func() map[string]bool {
 		}
 	}
 	return set
-}()
+})
 
 // fragmentRule stands for a part of a failure line.
 var fragmentRule = Rule{ID: "CG0F0", Class: evidence.FindingUnknown, Meaning: "a part of an envd failure line, damaged on its way"}
@@ -261,8 +261,9 @@ func Classify(r Record) *Rule {
 			}
 		}
 	}
+	known := fragments()
 	for i := 0; i+shingle <= len(r.Message); i++ {
-		if fragments[r.Message[i:i+shingle]] {
+		if known[r.Message[i:i+shingle]] {
 			return &fragmentRule
 		}
 	}

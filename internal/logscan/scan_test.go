@@ -165,7 +165,7 @@ func TestGateLosesNothing(t *testing.T) {
 			}
 		}
 	}
-	for text := range fragments {
+	for text := range fragments() {
 		checkGate(t, []byte("x "+text+" y"))
 	}
 	checkGate(t, []byte(strings.ToUpper(fallback)))

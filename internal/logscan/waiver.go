@@ -38,8 +38,9 @@ func waive(f *evidence.Finding, waivers []Waiver, now time.Time) {
 
 func holdsFragment(message string) bool {
 	message = strings.ToLower(message)
+	known := fragments()
 	for i := 0; i+shingle <= len(message); i++ {
-		if fragments[message[i:i+shingle]] {
+		if known[message[i:i+shingle]] {
 			return true
 		}
 	}
