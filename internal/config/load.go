@@ -12,9 +12,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/Masterminds/semver/v3"
 	"github.com/caarlos0/env/v11"
 	"github.com/goccy/go-yaml"
+	"golang.org/x/mod/semver"
 )
 
 // Flags are the settings of the command line; empty means not given.
@@ -512,7 +512,7 @@ func checkInit(p *problems, of string, r Recipe) {
 
 func checkEnvd(p *problems, of, envd string) {
 	if version, standIn := StandInVersion(envd); standIn {
-		if _, err := semver.StrictNewVersion(version); err != nil {
+		if v := "v" + version; semver.Canonical(v)+semver.Build(v) != v { // a whole version has all three numbers
 			p.addf("%s %q: want \"stand-in VERSION\", such as %q", of, envd, StandIn+"0.6.13")
 		}
 		return

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/Masterminds/semver/v3"
+	"golang.org/x/mod/semver"
 )
 
 // generation is what one range of envd versions writes into its cgroups, and
@@ -65,8 +65,8 @@ func (e *Envd) identify(f *os.File) error {
 	e.Module, e.Go = clip(info.Path, 200), clip(info.GoVersion, 100)
 	if found := pseudo().FindStringSubmatch(info.Main.Version); found != nil {
 		e.Commit = found[1]
-	} else if v, err := semver.NewVersion(info.Main.Version); err == nil {
-		e.Version = v.String()
+	} else if semver.IsValid(info.Main.Version) {
+		e.Version = clip(strings.TrimPrefix(info.Main.Version, "v"), 64)
 	}
 	for _, setting := range info.Settings {
 		switch setting.Key {
@@ -158,14 +158,18 @@ func contains(f io.ReaderAt, texts []string) (map[string]bool, error) {
 // claims tells whether a version can be that of a generation; it can where one
 // of them is not known.
 func claims(version, name string) bool {
-	v, err := semver.NewVersion(version)
-	if err != nil {
+	v := versionOf(version)
+	if v == "" {
 		return true
 	}
 	for _, g := range generations {
 		if g.Name == name {
-			return !v.LessThan(semver.MustParse(g.First)) && (g.Last == "" || !v.GreaterThan(semver.MustParse(g.Last)))
+			return semver.Compare(v, versionOf(g.First)) >= 0 && (g.Last == "" || semver.Compare(v, versionOf(g.Last)) <= 0)
 		}
 	}
 	return true
 }
+
+// versionOf is a version in the form in which package semver compares it, which
+// begins with "v"; empty where the text is none.
+func versionOf(text string) string { return semver.Canonical("v" + strings.TrimPrefix(text, "v")) }

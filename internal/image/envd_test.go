@@ -63,6 +63,7 @@ func TestClaims(t *testing.T) {
 		{"0.4.2", "none", true},
 		{"0.4.3", "none", false},
 		{"v0.4.3", "A", true},
+		{"0.5", "A", true},
 		{"0.5.6", "A", false},
 		{"0.5.24", "B'", true},
 		{"0.5.24", "C", true},

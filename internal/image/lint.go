@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/Masterminds/semver/v3"
+	"golang.org/x/mod/semver"
 )
 
 // Severity is how much a finding weighs.
@@ -533,12 +533,11 @@ func (l *linter) envd(e *Envd) {
 	if m == nil || m.EnvdVersion == "" {
 		return
 	}
-	claimed, err := semver.NewVersion(m.EnvdVersion)
-	own, ownErr := semver.NewVersion(e.Version)
+	claimed, own := versionOf(m.EnvdVersion), versionOf(e.Version)
 	switch {
-	case err == nil && ownErr == nil && !claimed.Equal(own):
-		l.addf("metadata-envd", l.inv.Build.Metadata, 0, "it claims envd %s, the binary says %s", claimed, own)
-	case err == nil && ownErr != nil && !claims(m.EnvdVersion, e.Generation):
-		l.addf("metadata-envd", l.inv.Build.Metadata, 0, "it claims envd %s, the binary is of generation %s", claimed, e.Generation)
+	case claimed != "" && own != "" && semver.Compare(claimed, own) != 0:
+		l.addf("metadata-envd", l.inv.Build.Metadata, 0, "it claims envd %s, the binary says %s", claimed[len("v"):], own[len("v"):])
+	case claimed != "" && own == "" && !claims(m.EnvdVersion, e.Generation):
+		l.addf("metadata-envd", l.inv.Build.Metadata, 0, "it claims envd %s, the binary is of generation %s", claimed[len("v"):], e.Generation)
 	}
 }

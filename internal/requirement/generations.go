@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/Masterminds/semver/v3"
+	"golang.org/x/mod/semver"
 
 	"sandproof/internal/evidence"
 )
@@ -49,12 +49,12 @@ const (
 // in tells whether a build has what begins here. The commit is as the binary
 // prints it, empty where it does not tell; a build at a commit that is not
 // listed leaves a shared version open.
-func (s Since) in(version *semver.Version, commit string) presence {
-	first := semver.MustParse(s.Version)
+func (s Since) in(version, commit string) presence {
+	later := compareVersions(version, s.Version)
 	switch {
-	case version.LessThan(first):
+	case later < 0:
 		return absent
-	case version.GreaterThan(first) || !s.Shared:
+	case later > 0 || !s.Shared:
 		return there
 	case sameCommit(commit, s.Commit) || slices.ContainsFunc(s.After, func(c string) bool { return sameCommit(commit, c) }):
 		return there
@@ -214,14 +214,18 @@ func changes() []Change {
 }
 
 // parseVersion reads what envd prints for -version. Pre-release and build
-// parts are ignored: they belong to the same source.
-func parseVersion(text string) (*semver.Version, error) {
-	v, err := semver.StrictNewVersion(strings.TrimPrefix(text, "v"))
-	if err != nil {
-		return nil, fmt.Errorf("envd version %q: %w", text, err)
+// parts are left out: they belong to the same source.
+func parseVersion(text string) (string, error) {
+	v := "v" + strings.TrimPrefix(text, "v")
+	whole := semver.Canonical(v)
+	if whole+semver.Build(v) != v { // whole has all three numbers, where v may have fewer
+		return "", fmt.Errorf("envd version %q is not MAJOR.MINOR.PATCH", text)
 	}
-	return semver.New(v.Major(), v.Minor(), v.Patch(), "", ""), nil
+	return strings.TrimSuffix(whole, semver.Prerelease(v))[len("v"):], nil
 }
+
+// compareVersions compares two versions, each as parseVersion returns it.
+func compareVersions(a, b string) int { return semver.Compare("v"+a, "v"+b) }
 
 // Generations returns the rows that a build may be, oldest first: one for
 // most, two for a version that the behaviour changed under where the commit
@@ -231,7 +235,7 @@ func Generations(version, commit string) ([]Generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if v.GreaterThan(semver.MustParse(newestVersion)) {
+	if compareVersions(v, newestVersion) > 0 {
 		return nil, fmt.Errorf("envd version %s is newer than the newest known one (%s)", version, newestVersion)
 	}
 	var fits []Generation
@@ -250,8 +254,9 @@ func Generations(version, commit string) ([]Generation, error) {
 // promise is what the running envd promises in this guest.
 type promise struct {
 	generations []Generation
-	version     *semver.Version
-	commit      string
+	// version is as parseVersion returns it, empty where it is not known.
+	version string
+	commit  string
 	// unknown says why nothing can be expected, else it is empty.
 	unknown string
 }
@@ -285,7 +290,7 @@ const standInMark = "stand-in "
 
 // has tells whether the running envd has a change.
 func (p promise) has(c Change) presence {
-	if p.version == nil {
+	if p.version == "" {
 		return open
 	}
 	return c.Since.in(p.version, p.commit)

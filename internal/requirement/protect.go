@@ -224,7 +224,7 @@ func judgeUnit(c *subject) Outcome {
 	if envd == nil {
 		return unproven("the running envd was not found in the guest")
 	}
-	if c.promise.version == nil {
+	if c.promise.version == "" {
 		return unproven("what this envd promises is not known: %s", c.promise.unknown)
 	}
 	how := serviceOf(envd)

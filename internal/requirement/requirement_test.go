@@ -871,6 +871,14 @@ func TestAmbiguousVersions(t *testing.T) {
 			t.Errorf("envd %s at %q: %s: %d, want %d", test.version, test.commit, test.change.What, got, test.want)
 		}
 	}
+	for text, want := range map[string]string{
+		"0.6.13": "0.6.13", "v0.6.13": "0.6.13", "0.6.13-rc.1+f06e9bc1e": "0.6.13", "0.6.13+dirty": "0.6.13",
+		"": "", "v": "", "0": "", "0.6": "", "0.6.13.1": "", "0.06.13": "", "0.6.13-": "", "0.6.-13": "", " 0.6.13": "", "0.6.x": "", "vv0.6.13": "",
+	} {
+		if got, err := parseVersion(text); got != want || (err == nil) != (want != "") {
+			t.Errorf("envd version %q is %q, %v; want %q", text, got, err, want)
+		}
+	}
 	s := healthy("0.5.24")
 	if o := results(s)[BootEnvdKnown]; !strings.Contains(o.Reason, "so both are accepted") {
 		t.Errorf("the ambiguity is not said: %s", o.Reason)
