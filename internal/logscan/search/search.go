@@ -10,10 +10,11 @@ import (
 )
 
 // The bounds of memory, in bytes: of what is read at once, and of what is kept
-// of one line.
+// of one line. For a line of up to usual bytes there is room from the beginning.
 const (
 	block   = 256 << 10
 	MaxLine = 256 << 10
+	usual   = 16 << 10
 )
 
 // Line is a line that holds a word, without its line feed. Data is valid
@@ -45,7 +46,7 @@ const overlap = len(fallingBack) - 1
 
 // New returns a scanner. It may be used for any number of texts, one after the
 // other.
-func New() *Scanner { return &Scanner{buf: make([]byte, MaxLine+block)} }
+func New() *Scanner { return &Scanner{buf: make([]byte, usual+block)} }
 
 // Scan reads a text that begins at an offset to its end, hands every line that
 // holds a word to emit, and returns how many bytes it had.
@@ -53,6 +54,9 @@ func (s *Scanner) Scan(r io.Reader, offset int64, emit func(Line)) (int64, error
 	s.emit = emit
 	s.n, s.long, s.found, s.offset, s.at = 0, false, false, offset, offset
 	for {
+		if s.n > usual && len(s.buf) < MaxLine+block {
+			s.buf = append(make([]byte, 0, MaxLine+block), s.buf[:s.n]...)[:MaxLine+block]
+		}
 		got, err := r.Read(s.buf[s.n : s.n+block])
 		s.at += int64(got)
 		s.take(got)
