@@ -218,13 +218,23 @@ func TestContainerScriptIsStopped(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	cmd := script(ctx, t, dir, filepath.Join(dir, "run.sh"), []string{"RUN=r"})
+	out, err := stopOnceStarted(ctx, t, cmd, filepath.Join(dir, "started"))
+	if got := exitCode(t, err); got != 3 || out != "cleaned\nsandproof: gate --ginkgo-exit=9 runs/r\n" {
+		t.Errorf("exit %d: %s", got, out)
+	}
+}
+
+// stopOnceStarted stops a script once a file is there, and returns what it said
+// until its end.
+func stopOnceStarted(ctx context.Context, t *testing.T, cmd *exec.Cmd, started string) (string, error) {
+	t.Helper()
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	for ctx.Err() == nil {
-		if _, err := os.Stat(filepath.Join(dir, "started")); err == nil {
+		if _, err := os.Stat(started); err == nil {
 			break
 		}
 		select {
@@ -235,9 +245,8 @@ func TestContainerScriptIsStopped(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if got := exitCode(t, cmd.Wait()); got != 3 || out.String() != "cleaned\nsandproof: gate --ginkgo-exit=9 runs/r\n" {
-		t.Errorf("exit %d: %s", got, out.String())
-	}
+	err := cmd.Wait()
+	return out.String(), err
 }
 
 // The gate of shards finds the runs wherever they were unpacked, gates what

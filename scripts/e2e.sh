@@ -36,5 +36,24 @@ if [ "$target" = lab ]; then
 fi
 
 say "running the suites on target $target, run $run"
-go tool ginkgo run "$@" ./e2e -- "${suite[@]}"
-exec bin/sandproof gate --ginkgo-exit=$? "runs/$run"
+ginkgo=(go tool ginkgo run "$@" ./e2e -- "${suite[@]}")
+# What the gate itself says to the workflow comes after this, and counts.
+[ "${GITHUB_ACTIONS:-}" = true ] && ginkgo=(scripts/stop-commands.sh "${ginkgo[@]}")
+if [ -t 0 ]; then
+	"${ginkgo[@]}"
+	code=$?
+else
+	# A stop of this script is one of the suites, which end their sandboxes; the
+	# gate comes after them. An interruption from the keyboard reaches them anyway.
+	"${ginkgo[@]}" &
+	suites=$!
+	trap 'kill -TERM "$suites" 2>/dev/null' HUP TERM
+	trap : INT
+	while kill -0 "$suites" 2>/dev/null; do
+		wait "$suites"
+	done
+	wait "$suites"
+	code=$?
+	trap - HUP INT TERM
+fi
+exec bin/sandproof gate "--ginkgo-exit=$code" "runs/$run"

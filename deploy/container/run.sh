@@ -26,6 +26,16 @@ set -- "-e2e.probe=$here/guestprobe" "-e2e.runs=$runs" "-e2e.run=$run" "$@"
 # Without the ginkgo command nobody looks whether this is a terminal.
 [ -t 1 ] || set -- -ginkgo.no-color "$@"
 
+# In a GitHub workflow no line that a guest or a log wrote is a command of the
+# workflow (scripts/stop-commands.sh says more).
+token=
+if [ "${GITHUB_ACTIONS:-}" = true ]; then
+	token=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+	[ "${#token}" -eq 32 ] || exit 3
+	printf '::stop-commands::%s\n' "$token"
+	exec 2>&1
+fi
+
 # A stop goes to the suites, which end their sandboxes and then themselves. The
 # gate comes after that, so nothing that was recorded is lost.
 "$here/e2e.test" -test.timeout=0 "$@" &
@@ -38,6 +48,7 @@ while kill -0 "$suites" 2>/dev/null; do
 	code=$?
 done
 trap - TERM INT HUP
+[ -z "$token" ] || printf '\n::%s::\n' "$token"
 
 set -- "--ginkgo-exit=$code"
 [ -n "${GATE_TARGET:-}" ] && set -- "$@" --target "$GATE_TARGET"

@@ -1,0 +1,135 @@
+package deploy_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// e2eScript is a directory with the script that runs the suites, in which ginkgo
+// and sandproof are played by shell scripts.
+func e2eScript(t *testing.T, ginkgo, sandproof string) string {
+	t.Helper()
+	dir := t.TempDir()
+	files := map[string]string{
+		"bin/go":        "#!/bin/bash\n[ \"$1\" = build ] && exit 0\n" + ginkgo,
+		"bin/sandproof": "#!/bin/bash\n[ \"$1\" = config ] && echo live && exit 0\n" + sandproof,
+	}
+	for _, name := range []string{"scripts/e2e.sh", "scripts/stop-commands.sh"} {
+		text, err := os.ReadFile("../" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = string(text)
+	}
+	for name, text := range files {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// onGitHub is the environment of a script whose ginkgo is a script.
+func onGitHub(dir, actions string) []string {
+	return []string{"PATH=" + filepath.Join(dir, "bin") + ":" + os.Getenv("PATH"), "RUN=r", "GITHUB_ACTIONS=" + actions}
+}
+
+var stopped = regexp.MustCompile(`(?s)^(.*)::stop-commands::([0-9a-f]{32})\n(.*)\n::([0-9a-f]{32})::\n(.*)$`)
+
+// split takes apart what came before, while and after GitHub was told not to
+// listen.
+func split(t *testing.T, out string) (before, within, after string) {
+	t.Helper()
+	parts := stopped.FindStringSubmatch(out)
+	if parts == nil || parts[2] != parts[4] || strings.Count(out, parts[2]) != 2 {
+		t.Fatalf("the commands of the workflow are not stopped and resumed:\n%s", out)
+	}
+	return parts[1], parts[3], parts[5]
+}
+
+// In a workflow whatever ginkgo prints, on either stream, in a last line without
+// an end, and however it ends, is no command of the workflow; what the gate
+// prints is, and its code is the script's.
+func TestSuitesGiveNoWorkflowCommands(t *testing.T) {
+	for name, end := range map[string]string{"it fails": "exit 7", "it is killed": "kill -KILL $$", "it is well": "exit 0"} {
+		dir := e2eScript(t, "echo ::add-mask::green; echo ::error::stderr >&2; printf ::stop-commands::x; "+end, `echo "::error::gate $*"; exit 2`)
+		out, err := script(t.Context(), t, dir, "scripts/e2e.sh", onGitHub(dir, "true")).CombinedOutput()
+		_, within, after := split(t, string(out))
+		want := map[string]string{"it fails": "7", "it is killed": "137", "it is well": "0"}[name]
+		if got := exitCode(t, err); got != 2 || !strings.HasPrefix(within, "::add-mask::green\n::error::stderr\n::stop-commands::x") ||
+			after != "::error::gate gate --ginkgo-exit="+want+" runs/r\n" {
+			t.Errorf("%s: exit %d:\n%s", name, got, out)
+		}
+	}
+	dir := e2eScript(t, "echo suites: $*; exit 1", `echo "$*"; exit 1`)
+	out, err := script(t.Context(), t, dir, "scripts/e2e.sh", onGitHub(dir, ""), "-p").CombinedOutput()
+	if got := exitCode(t, err); got != 1 || !strings.Contains(string(out), "suites: tool ginkgo run -p ./e2e -- -e2e.run=r\ngate --ginkgo-exit=1 runs/r\n") {
+		t.Errorf("elsewhere: exit %d:\n%s", got, out)
+	}
+}
+
+// So it is where the precompiled suites run in a workflow.
+func TestContainerGivesNoWorkflowCommands(t *testing.T) {
+	dir := installed(t, "echo ::add-mask::green; printf ::error::stderr >&2; exit 7", `echo "::error::$*"; exit 2`)
+	out, err := script(t.Context(), t, dir, filepath.Join(dir, "run.sh"), []string{"RUN=r", "GITHUB_ACTIONS=true"}).CombinedOutput()
+	before, within, after := split(t, string(out))
+	if got := exitCode(t, err); got != 2 || before != "" || within != "::add-mask::green\n::error::stderr" || after != "::error::gate --ginkgo-exit=7 runs/r\n" {
+		t.Errorf("exit %d:\n%s", got, out)
+	}
+}
+
+// Each token is another one, so that no guest knows it.
+func TestTokensDiffer(t *testing.T) {
+	said := map[string]bool{}
+	for range 3 {
+		out, err := script(t.Context(), t, ".", "../scripts/stop-commands.sh", nil, "true").Output()
+		if err != nil || said[string(out)] {
+			t.Errorf("%v: %s", err, out)
+		}
+		said[string(out)] = true
+	}
+}
+
+// A stop reaches the suites, which end their sandboxes, and what they say until
+// then is no command; the gate speaks all the same.
+func TestSuitesAreStopped(t *testing.T) {
+	for _, actions := range []string{"true", ""} {
+		dir := e2eScript(t, `trap 'echo ::error::cleaned; exit 9' TERM; touch started; while :; do sleep 0.05; done`, `echo "$*"; exit 3`)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		cmd := script(ctx, t, dir, "scripts/e2e.sh", onGitHub(dir, actions))
+		out, err := stopOnceStarted(ctx, t, cmd, filepath.Join(dir, "started"))
+		cancel()
+		code := exitCode(t, err)
+		if code != 3 || !strings.HasSuffix(out, "gate --ginkgo-exit=9 runs/r\n") || !strings.Contains(out, "::error::cleaned\n") {
+			t.Errorf("GITHUB_ACTIONS=%q: exit %d:\n%s", actions, code, out)
+		}
+		if actions == "true" {
+			if _, within, _ := split(t, out); !strings.Contains(within, "::error::cleaned") {
+				t.Errorf("it is a command:\n%s", out)
+			}
+		}
+	}
+}
+
+// The jobs of shards, which leave the words to the gate of all, keep guests from
+// speaking to the workflow, too.
+func TestShardsGiveNoWorkflowCommands(t *testing.T) {
+	for _, name := range []string{"nightly.yml", "release-gate.yml"} {
+		for job, j := range workflows(t)[name].Jobs {
+			for _, s := range j.Steps {
+				if strings.Contains(s.Run, "-u GITHUB_ACTIONS") && !strings.HasPrefix(s.Run, "scripts/stop-commands.sh env ") {
+					t.Errorf("%s, %s: %s", name, job, s.Run)
+				}
+			}
+		}
+	}
+}
