@@ -3,6 +3,8 @@ package redact
 import (
 	"encoding/json"
 	"fmt"
+	"html"
+	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
@@ -227,5 +229,54 @@ func BenchmarkBytes(b *testing.B) {
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
 		r.Bytes(text)
+	}
+}
+
+// What stands before a URL's host goes, whether it is a password or a token in
+// the place of a name; the host stays.
+func TestUserInfoGoes(t *testing.T) {
+	for _, address := range []string{
+		"https://user:" + hunter + "@api.example.com:3000/x?y=1", "http://" + hunter + "@h/", "https://u:p@ss" + hunter + "@h", "postgres://u:" + hunter + "&x@h/db",
+	} {
+		for name, text := range map[string]string{
+			"plain": "GET " + address + " failed", "JSON": string(must(json.Marshal(address))), "JSON in JSON": string(must(json.Marshal(string(must(json.Marshal(address)))))),
+			"PHP's JSON": `"` + strings.ReplaceAll(address, "/", `\/`) + `"`, "quoted": strconv.Quote(address), "query": "?to=" + url.QueryEscape(address),
+		} {
+			got := New().String(text)
+			if strings.Contains(got, "hunter") || !strings.Contains(got, mask) {
+				t.Errorf("%s: %s became %s", name, text, got)
+			}
+			if again := New().String(got); again != got {
+				t.Errorf("%s: redacting twice changed %s to %s", name, got, again)
+			}
+		}
+	}
+	for _, text := range []string{
+		"http://localhost:3000/a@b", "see https://e2b.dev, or mail a@b.c", "http://[::1]:49983/", `{"url":"http://h","mail":"a@b"}`, "://", "proxy=http://h?x=a@b",
+	} {
+		if got := New().String(text); got != text {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+}
+
+// A secret that is learned later goes from then on.
+func TestLearnedSecretsGo(t *testing.T) {
+	r := New(hunter)
+	r.Learn("abcdefgh", "", "a", hunter)
+	if got := r.String("abcdefgh " + hunter + " a"); got != mask+" "+mask+" a" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A page keeps its markup whatever a guest's text ends in, and loses what is
+// known to be secret, however a page writes it.
+func TestDocumentsKeepTheirMarkup(t *testing.T) {
+	const secret = `a+b/c<d>"e'&f`
+	const page = `<td title="apiKey:">x</td><td>Authorization: </td>`
+	for name, escape := range map[string]func(string) string{"html": html.EscapeString, "html/template": template.HTMLEscapeString, "a page": pageEscape} {
+		if got := string(New(secret).Document([]byte(page + escape(secret)))); got != page+mask {
+			t.Errorf("%s: %s", name, got)
+		}
 	}
 }

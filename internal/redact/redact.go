@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"html"
 	"net/url"
 	"regexp"
 	"slices"
@@ -24,29 +25,40 @@ const mask = "[redacted]"
 const shortest = 6
 
 // Redactor removes secrets: the given ones wherever they stand, and what has
-// the shape of one.
+// the shape of one. It may be used by several goroutines.
 type Redactor struct {
+	mu      sync.RWMutex
 	secrets [][]byte
 }
 
-// New makes a redactor for the given secrets, in plain, URL-escaped and
-// JSON-escaped form. Space around a secret, such as a key file's line end, is
-// no part of it. Very short ones are passed over, and pieces of the mask,
-// which would grow with each pass.
+// New makes a redactor for the given secrets, in plain, URL-escaped,
+// JSON-escaped and HTML-escaped form. Space around a secret, such as a key
+// file's line end, is no part of it. Very short ones are passed over, and pieces
+// of the mask, which would grow with each pass.
 func New(secrets ...string) *Redactor {
 	r := &Redactor{}
+	r.Learn(secrets...)
+	return r
+}
+
+// Learn adds secrets that were not known when the redactor was made, such as the
+// token of a sandbox.
+func (r *Redactor) Learn(secrets ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := slices.Clone(r.secrets)
 	for _, secret := range secrets {
 		secret = strings.TrimSpace(secret)
 		if len(secret) < shortest || strings.Contains(mask, secret) {
 			continue
 		}
 		for _, form := range forms(secret) {
-			r.secrets = append(r.secrets, []byte(form))
+			all = append(all, []byte(form))
 		}
 	}
 	// A secret that is part of another must not break it up.
-	slices.SortFunc(r.secrets, func(a, b []byte) int { return len(b) - len(a) })
-	return r
+	slices.SortFunc(all, func(a, b []byte) int { return len(b) - len(a) })
+	r.secrets = slices.CompactFunc(all, bytes.Equal)
 }
 
 // forms are the ways in which a secret is written: as it is, escaped, and
@@ -55,7 +67,7 @@ func forms(secret string) []string {
 	all := []string{secret}
 	for range 2 {
 		for _, form := range slices.Clone(all) {
-			for _, escape := range []func(string) string{url.QueryEscape, url.PathEscape, jsonEscape, jsonEscapeNoHTML} {
+			for _, escape := range []func(string) string{url.QueryEscape, url.PathEscape, jsonEscape, jsonEscapeNoHTML, html.EscapeString, pageEscape} {
 				if escaped := escape(form); !slices.Contains(all, escaped) {
 					all = append(all, escaped)
 				}
@@ -80,6 +92,14 @@ var (
 			`((?:\\*["']|%22|%27)?)` + `\s*(?:[:=]|%3a|%3d)(?:\s|%20|\+)*` + `(?:\[|%5b)?)` + `((?:\\*["']|%22|%27)?)` +
 			`((?:(?:bearer|basic|token)(?:\s|%20|\+)+)?[^\s"'\\,;&\[\]{}:][^\s"'\\,;&\[\]{}]*)`)
 	})
+	// userInfo is what stands in a URL before its host: a password, or a token in
+	// the place of a name. It may hold an @ itself, and the last one ends it.
+	userInfo = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)(:(?:\\*/){2})(?:[^\s/?#"'<>\\]|\\+u00[0-9a-f]{2})+@`)
+	})
+	escapedUserInfo = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)(%3a%2f%2f)(?:[^\s/?#"'<>\\&%]|%(?:[013-9a-f][0-9a-f]|2[0-9a-e]))+%40`)
+	})
 	// nothing is what keeps no secret in a value's place: the mask too, or the
 	// quote before it.
 	nothing = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?:null|true|false|redacted|%22|%27)$`) })
@@ -87,8 +107,12 @@ var (
 
 // Bytes returns text without secrets; the given slice is not changed.
 func (r *Redactor) Bytes(text []byte) []byte {
-	for _, secret := range r.secrets {
-		text = bytes.ReplaceAll(text, secret, []byte(mask))
+	text = r.Document(text)
+	if bytes.IndexByte(text, '@') >= 0 {
+		text = userInfo().ReplaceAll(text, []byte("${1}"+mask+"@"))
+	}
+	if bytes.Contains(text, []byte("%40")) {
+		text = escapedUserInfo().ReplaceAll(text, []byte("${1}"+mask+"%40"))
 	}
 	text = prefixed().ReplaceAll(text, []byte(mask))
 	text = named().ReplaceAllFunc(text, func(match []byte) []byte {
@@ -111,6 +135,18 @@ func (r *Redactor) Bytes(text []byte) []byte {
 	return bearer().ReplaceAll(text, []byte("${1}"+mask))
 }
 
+// Document returns a page or an XML document without the given secrets. What has
+// the shape of one was taken out of what the document was made of: in markup a
+// value would seem to go on over its end, and take tags and quotes with it.
+func (r *Redactor) Document(text []byte) []byte {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, secret := range r.secrets {
+		text = bytes.ReplaceAll(text, secret, []byte(mask))
+	}
+	return text
+}
+
 // String returns text without secrets.
 func (r *Redactor) String(text string) string { return string(r.Bytes([]byte(text))) }
 
@@ -126,6 +162,10 @@ func jsonEscape(s string) string {
 func jsonEscapeNoHTML(s string) string {
 	return strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(jsonEscape(s))
 }
+
+// pageEscape is what html/template writes, which escapes the plus sign of a
+// base64 text, too.
+func pageEscape(s string) string { return strings.ReplaceAll(html.EscapeString(s), "+", "&#43;") }
 
 // mostShown is how much of one text is shown to a person, in bytes.
 const mostShown = 4096

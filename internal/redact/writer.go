@@ -8,7 +8,7 @@ import (
 
 // Writer takes secrets out of what is written to another writer, line by line:
 // one that is split over two writes is found all the same. What has no line end
-// yet is written by Flush. It may be used by several goroutines.
+// yet is written by Flush, or once it is much. It may be used by several goroutines.
 type Writer struct {
 	mu      sync.Mutex
 	out     io.Writer
@@ -23,20 +23,43 @@ func NewWriter(out io.Writer, r *Redactor) *Writer { return &Writer{out: out, re
 // terminal.
 func (w *Writer) Unwrap() io.Writer { return w.out }
 
+// A line that does not end is written in pieces when it is as long as
+// mostPending; of each piece keptPending bytes wait for the next one, so that a
+// secret at its end is seen whole.
+const (
+	mostPending = 128 << 10
+	keptPending = 4 << 10
+)
+
 // Write implements io.Writer. An error may be that of an earlier write's text.
 func (w *Writer) Write(text []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.pending = append(w.pending, text...)
 	end := bytes.LastIndexByte(w.pending, '\n') + 1
-	if end == 0 {
+	if end == 0 && len(w.pending) < mostPending {
 		return len(text), nil
+	}
+	if end == 0 {
+		w.pending = w.redact.Bytes(w.pending)
+		end = max(len(w.pending)-keptPending, 0)
 	}
 	lines := w.pending[:end]
 	rest := bytes.Clone(w.pending[end:])
 	_, err := w.out.Write(w.redact.Bytes(lines))
 	w.pending = rest
 	return len(text), err
+}
+
+// WriteDocument writes a page or an XML document (Redactor.Document).
+func (w *Writer) WriteDocument(text []byte) error {
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, err := w.out.Write(w.redact.Document(text))
+	return err
 }
 
 // Flush writes what has no line end.

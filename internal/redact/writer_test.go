@@ -51,3 +51,38 @@ func TestWriterFlushes(t *testing.T) {
 		t.Errorf("%q, %v", &out, err)
 	}
 }
+
+// A line without an end takes no more memory than a piece of it, and hides no
+// secret at the end of one.
+func TestLinesWithoutAnEnd(t *testing.T) {
+	for _, before := range []int{mostPending - len(hunter), mostPending - 3, mostPending, mostPending + keptPending - 5} {
+		var out bytes.Buffer
+		w := NewWriter(&out, New(hunter))
+		text := strings.Repeat("x", before) + hunter + strings.Repeat("y", mostPending)
+		for rest := []byte(text); len(rest) > 0; {
+			n := min(len(rest), 1000)
+			if _, err := w.Write(rest[:n]); err != nil {
+				t.Fatal(err)
+			}
+			if len(w.pending) > mostPending {
+				t.Fatalf("%d bytes wait", len(w.pending))
+			}
+			rest = rest[n:]
+		}
+		if err := w.Flush(); err != nil || out.String() != strings.Replace(text, hunter, mask, 1) {
+			t.Errorf("%d before: %v, %d bytes, of which %d secrets", before, err, out.Len(), strings.Count(out.String(), hunter))
+		}
+	}
+}
+
+// A document is written whole, after what was written before it.
+func TestWriterKeepsDocuments(t *testing.T) {
+	var out bytes.Buffer
+	w := NewWriter(&out, New(hunter))
+	if _, err := w.Write([]byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.WriteDocument([]byte(`<a b="apiKey:">` + hunter + `</a>`)); err != nil || out.String() != `a<a b="apiKey:">`+mask+`</a>` {
+		t.Errorf("%q, %v", &out, err)
+	}
+}
