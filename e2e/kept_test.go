@@ -68,7 +68,7 @@ func awaitLooks(ctx context.Context, kept []string) {
 	defer os.Remove(keptEnv())
 	progressf("the lab stays up for %d kept sandbox(es), until they expire, are ended, or Ctrl-C is pressed; in another terminal:", len(kept))
 	for _, id := range kept {
-		fmt.Fprintf(os.Stderr, "      (. %s && bin/sandproof shell %s)\n", keptEnv(), id)
+		tellf("      (. %s && bin/sandproof shell %s)\n", keptEnv(), id)
 	}
 	tick := time.NewTicker(keptPoll)
 	defer tick.Stop()

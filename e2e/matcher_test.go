@@ -99,7 +99,10 @@ func (m *holdMatcher) Match(actual any) (bool, error) {
 		return false, fmt.Errorf("BUG: Hold judges sandbox(ctx), not %T", actual)
 	}
 	m.sandbox = currentSandbox().name
-	m.outcome = judge(m.id)
+	var err error
+	if m.outcome, err = redacted(judge(m.id)); err != nil {
+		return false, fmt.Errorf("infra: the outcome of %s was judged and could not be written: %w", m.id, err)
+	}
 	if err := suite.recorder.Record(rundir.Record{Sandbox: m.sandbox, Outcome: &m.outcome, Attempt: CurrentSpecReport().NumAttempts}); err != nil {
 		return false, fmt.Errorf("infra: the outcome of %s was judged and could not be recorded: %w", m.id, err)
 	}

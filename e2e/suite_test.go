@@ -62,25 +62,26 @@ func TestMain(m *testing.M) {
 // TestE2E settles everything that must be the same in all parallel processes,
 // then hands over to Ginkgo.
 func TestE2E(t *testing.T) {
-	RegisterFailHandler(Fail)
+	suite.redactor = redact.New(config.Secrets(os.Environ())...)
+	RegisterFailHandler(fail)
 	dir, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg, err := config.Load(config.Sources{Flags: flags.Flags, Environ: os.Environ(), Dir: dir})
 	if err != nil {
-		t.Fatalf("configuration: %v", err)
+		t.Fatal(suite.redactor.String(fmt.Sprintf("configuration: %v", err)))
 	}
 	suite.config = cfg
-	suite.redactor = redact.New(cfg.Live.APIKey, cfg.Live.AdminToken)
+	suite.redactor.Learn(cfg.Live.APIKey, cfg.Live.AdminToken)
 	suiteConfig, reporterConfig := GinkgoConfiguration()
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	if !suiteConfig.DryRun && GinkgoParallelProcess() == 1 {
 		if suite.run, err = createRun(cfg, suiteConfig.ParallelTotal); err != nil {
-			t.Fatal(err)
+			t.Fatal(suite.redactor.String(err.Error()))
 		}
 		defeatTestCache(t, suite.run)
-		fmt.Fprintf(os.Stderr, "sandproof %s: target %s, configuration %s, run %s\n", version, cfg.Target, orDefaults(cfg.File), suite.run.Dir)
+		tellf("sandproof %s: target %s, configuration %s, run %s\n", version, cfg.Target, orDefaults(cfg.File), suite.run.Dir)
 	}
 	if flags.keep {
 		listenForInterruptions()
@@ -147,6 +148,9 @@ func createRun(cfg config.Config, processes int) (*rundir.Run, error) {
 	if runs, err = filepath.Abs(runs); err != nil {
 		return nil, err
 	}
+	if m, err = redacted(m); err != nil {
+		return nil, err
+	}
 	return rundir.Create(runs, m, suite.redactor.Bytes(effective))
 }
 
@@ -179,7 +183,7 @@ func openRun(ctx SpecContext) []byte {
 func joinRun(ctx SpecContext, data []byte) {
 	var told shared
 	Expect(json.Unmarshal(data, &told)).To(Succeed())
-	suite.redactor = redact.New(told.Target.Secrets()...)
+	suite.redactor.Learn(told.Target.APIKey, told.Target.AdminToken)
 	if suite.run == nil {
 		run, err := rundir.Open(told.RunDir)
 		Expect(err).NotTo(HaveOccurred())
@@ -198,7 +202,7 @@ var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
 	if suite.target == nil {
 		// The run was given up before its first spec; only the lab may be up.
 		if err := stopLab(ctx); err != nil {
-			Fail(fmt.Sprintf("infra: %v", err))
+			fail(fmt.Sprintf("infra: %v", err))
 		}
 		return
 	}
@@ -212,6 +216,10 @@ var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
 	after := context.WithoutCancel(ctx)
 	leaks, err := suite.target.leftovers(after, suite.run.Manifest.Run, kept)
 	stopped := stopLab(after)
+	// The lab's log was read as it was written; what stays of it is for people.
+	if err := suite.run.RedactArtifacts(suite.redactor); err != nil {
+		problemf("%v", err)
+	}
 	if err != nil {
 		problemf("the run could not be searched for sandboxes left behind: %v", err)
 	}
@@ -245,13 +253,35 @@ var _ = ReportAfterSuite("a run without a single spec is red", func(_ SpecContex
 func giveUp(err error) {
 	GinkgoHelper()
 	problemf("%v", err)
-	Fail(suite.redactor.String(fmt.Sprintf("infra: %v", err)))
+	fail(fmt.Sprintf("infra: %v", err))
+}
+
+// fail fails a node as Ginkgo's Fail does, without a secret in its message.
+func fail(message string, callerSkip ...int) {
+	skip := 1
+	if len(callerSkip) > 0 {
+		skip += callerSkip[0]
+	}
+	Fail(suite.redactor.String(message), skip)
+}
+
+// redacted is a value that goes into a file, without secrets.
+func redacted[T any](v T) (T, error) {
+	var clean T
+	data, err := json.Marshal(v)
+	if err != nil {
+		return clean, err
+	}
+	return clean, json.Unmarshal(suite.redactor.Bytes(data), &clean)
+}
+
+// tellf is what is said to the person at the terminal.
+func tellf(format string, args ...any) {
+	fmt.Fprint(os.Stderr, suite.redactor.String(fmt.Sprintf(format, args...)))
 }
 
 // progressf tells the person at the terminal what takes its time.
-func progressf(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "\n    "+format+"\n", args...)
-}
+func progressf(format string, args ...any) { tellf("\n    "+format+"\n", args...) }
 
 // tellDeadWaivers notes the waivers that no line needed, and those that have
 // expired: they are to be taken out before they excuse something else.

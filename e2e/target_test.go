@@ -20,6 +20,7 @@ import (
 	"sandproof/internal/fixtures/lab"
 	"sandproof/internal/image"
 	"sandproof/internal/logscan"
+	"sandproof/internal/redact"
 	"sandproof/internal/requirement"
 	"sandproof/internal/sandboxapi"
 )
@@ -40,9 +41,6 @@ type targetSettings struct {
 	// Lab is set when the lab is the target.
 	Lab *lab.Endpoints
 }
-
-// Secrets are what must not leave.
-func (s targetSettings) Secrets() []string { return append(logscan.Secrets(), s.APIKey, s.AdminToken) }
 
 // target is the target as one process uses it.
 type target struct {
@@ -91,7 +89,7 @@ func startLab(ctx context.Context, settings *targetSettings) error {
 	labProcess, err = lab.Start(ctx, self, nil, []string{labEnv + "=1"}, lab.Spec{
 		Templates: specs, CacheDir: suite.config.Lab.Cache, StorageDir: suite.config.Lab.Storage, LogDir: filepath.Join(suite.run.Artifacts(), "lab"),
 		MaxGuests: suite.config.Lab.MaxGuests, JSONLog: suite.config.Lab.LogFormat == config.LogJSON,
-	}, os.Stderr)
+	}, redact.NewWriter(os.Stderr, suite.redactor))
 	if err != nil {
 		return err
 	}
@@ -302,7 +300,7 @@ func sweep(ctx context.Context, client *sandboxapi.Client) error {
 		if _, err := client.Delete(ctx, s.SandboxID); err != nil {
 			return fmt.Errorf("end a sandbox that run %s left behind: %w", s.Metadata[collect.MetadataRun], err)
 		}
-		GinkgoWriter.Printf("ended sandbox %s, which run %s had left behind\n", s.SandboxID, s.Metadata[collect.MetadataRun])
+		GinkgoWriter.Print(suite.redactor.String(redact.Terminal(fmt.Sprintf("ended sandbox %s, which run %s had left behind", s.SandboxID, s.Metadata[collect.MetadataRun]))) + "\n")
 	}
 	return nil
 }
@@ -353,6 +351,7 @@ func (t *target) collectOptions(template config.Template, number int) collect.Op
 		Live: func(text string) {
 			GinkgoWriter.Printf("%s: log: %s\n", evidence.NameOf(template.Name, number), suite.redactor.String(text))
 		},
+		Learn:       suite.redactor.Learn,
 		Disk:        diskReader(suite.config.Builds()),
 		MayKeep:     flags.keep,
 		Experiments: suite.config.WantsExperiments(), Again: requirement.CPUAgain,

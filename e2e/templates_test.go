@@ -100,10 +100,10 @@ func closeSandbox(ctx SpecContext, name string) {
 	written := suite.run.WriteEvidence(session.Evidence(), suite.redactor)
 	if destroyed != nil {
 		problemf("the sandbox of %s may be left behind: %v", name, destroyed)
-		Fail(fmt.Sprintf("infra: the sandbox of %s may be left behind: %v", name, destroyed))
+		fail(fmt.Sprintf("infra: the sandbox of %s may be left behind: %v", name, destroyed))
 	}
 	if written != nil {
 		problemf("the evidence of %s was not written: %v", name, written)
-		Fail(fmt.Sprintf("infra: the evidence of %s was not written: %v", name, written))
+		fail(fmt.Sprintf("infra: the evidence of %s was not written: %v", name, written))
 	}
 }

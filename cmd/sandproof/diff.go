@@ -50,7 +50,13 @@ func diff() *cobra.Command {
 			default:
 				return fmt.Errorf("--format %q: want text, markdown, json or html", format)
 			}
-			fmt.Fprint(cmd.OutOrStdout(), text)
+			write := writeText
+			if format == "html" {
+				write = writeDocument
+			}
+			if err := write(cmd.OutOrStdout(), []byte(text)); err != nil {
+				return err
+			}
 			if d.Exit != verdict.ExitIsolated {
 				return exitError(d.Exit)
 			}

@@ -14,7 +14,6 @@ import (
 	"sandproof/internal/doctor"
 	"sandproof/internal/fixtures/guestos"
 	"sandproof/internal/fixtures/lab"
-	"sandproof/internal/logscan"
 	"sandproof/internal/redact"
 )
 
@@ -53,7 +52,7 @@ func examine(ctx context.Context, from config.Sources, noSandbox, asJSON bool, o
 		Version: doctor.ReportVersion, Harness: version, Target: c.Target, File: c.File,
 		Variables: config.Variables(from.Environ, c.Target), Settings: origins,
 	}
-	redactor := redact.New(append(logscan.Secrets(), c.Live.APIKey, c.Live.AdminToken)...)
+	redactor := redact.New(append(config.Secrets(from.Environ), c.Live.APIKey, c.Live.AdminToken)...)
 	show := func(text string) {
 		if !asJSON {
 			fmt.Fprint(out, redactor.String(text))

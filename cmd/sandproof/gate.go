@@ -123,7 +123,7 @@ func writeReports(run *rundir.Run, r verdict.Report) error {
 	for _, report := range reports {
 		text, err := report.render(r)
 		if err == nil {
-			err = run.WriteReport(report.file, text)
+			err = run.WriteReport(report.file, string(redactor().Document([]byte(text))))
 		}
 		trouble = append(trouble, err)
 	}

@@ -279,7 +279,8 @@ func notes(out io.Writer, notes []string) {
 }
 
 // progress shows how far long steps have come, on a terminal; elsewhere it
-// shows nothing.
+// shows nothing. The bars go past the redactor, which waits for whole lines:
+// they hold the names that the program gives its steps, and numbers.
 func progress(w io.Writer) (show func(step string, done, total int64), end func()) {
 	f := terminalFile(w)
 	if f == nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -53,7 +52,7 @@ func scanLogs() *cobra.Command {
 				return errors.New("--since looks back and --follow forward: give one of them")
 			}
 			out := cmd.OutOrStdout()
-			options := history.Options{Since: from, Redactor: redact.New(os.Getenv("E2B_API_KEY"), os.Getenv("E2B_ADMIN_TOKEN"))}
+			options := history.Options{Since: from, Redactor: redactor()}
 			read := history.Scan
 			if follow {
 				read, options.Seen = history.Follow, func(f history.Finding) { showFinding(out, f, asJSON) }

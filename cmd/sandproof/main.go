@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sandproof/internal/config"
 	"sandproof/internal/fixtures/lab"
-	"sandproof/internal/logscan"
 	"sandproof/internal/redact"
 	"sandproof/internal/verdict"
 )
@@ -37,8 +37,7 @@ func main() {
 // run is the command line, with a redactor in front of everything that it says,
 // and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	secrets := redact.New(append(logscan.Secrets(), os.Getenv("E2B_API_KEY"), os.Getenv("E2B_ADMIN_TOKEN"), os.Getenv("E2B_ACCESS_TOKEN"))...)
-	out, errs := redact.NewWriter(stdout, secrets), redact.NewWriter(stderr, secrets)
+	out, errs := redact.NewWriter(stdout, redactor()), redact.NewWriter(stderr, redactor())
 	cmd := root() //nolint:contextcheck // its commands take the context that they are executed with
 	cmd.SetArgs(args)
 	cmd.SetOut(out)
@@ -54,6 +53,26 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	_ = errs.Flush()
 	return code
+}
+
+// redactor knows the secrets of this process's environment. Whatever leaves the
+// program goes through it: all that is said on both streams, and files.
+func redactor() *redact.Redactor { return redact.New(config.Secrets(os.Environ())...) }
+
+// writeText writes text where the program says things.
+func writeText(out io.Writer, text []byte) error {
+	_, err := out.Write(text)
+	return err
+}
+
+// writeDocument writes a page or an XML document, of which the markup must stay,
+// where the program says things.
+func writeDocument(out io.Writer, text []byte) error {
+	if w, ok := out.(*redact.Writer); ok {
+		return w.WriteDocument(text)
+	}
+	_, err := out.Write(redactor().Document(text))
+	return err
 }
 
 func root() *cobra.Command {

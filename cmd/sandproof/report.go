@@ -1,14 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"sandproof/internal/redact"
 	"sandproof/internal/rundir"
 	"sandproof/internal/verdict"
 )
@@ -18,16 +19,20 @@ import (
 type reportFormat struct {
 	name   string
 	render func(r verdict.Report, before *verdict.Report) ([]byte, error)
+	// clean takes secrets out of it, and write does so on the way to a stream.
+	clean func(*redact.Redactor, []byte) []byte
+	write func(io.Writer, []byte) error
 }
 
 // reportFormats lists them, the default first.
 func reportFormats() []reportFormat {
+	text, document := (*redact.Redactor).Bytes, (*redact.Redactor).Document
 	return []reportFormat{
-		{"text", alone(func(r verdict.Report) ([]byte, error) { return []byte(verdict.Table(r)), nil })},
-		{"html", func(r verdict.Report, before *verdict.Report) ([]byte, error) { return r.HTML(before) }},
-		{"markdown", alone(func(r verdict.Report) ([]byte, error) { return []byte(r.Markdown(verdict.SummaryMost)), nil })},
-		{"junit", alone(asBytes((*verdict.Report).JUnit))},
-		{"json", alone(asBytes((*verdict.Report).JSON))},
+		{"text", alone(func(r verdict.Report) ([]byte, error) { return []byte(verdict.Table(r)), nil }), text, writeText},
+		{"html", func(r verdict.Report, before *verdict.Report) ([]byte, error) { return r.HTML(before) }, document, writeDocument},
+		{"markdown", alone(func(r verdict.Report) ([]byte, error) { return []byte(r.Markdown(verdict.SummaryMost)), nil }), text, writeText},
+		{"junit", alone(asBytes((*verdict.Report).JUnit)), document, writeDocument},
+		{"json", alone(asBytes((*verdict.Report).JSON)), text, writeText},
 	}
 }
 
@@ -106,10 +111,9 @@ func writeReport(cmd *cobra.Command, format reportFormat, run, before, output st
 		return fmt.Errorf("--format %s: %w", format.name, err)
 	}
 	if output == "" {
-		_, err := bytes.NewReader(data).WriteTo(cmd.OutOrStdout())
-		return err
+		return format.write(cmd.OutOrStdout(), data)
 	}
-	if err := renameio.WriteFile(output, data, 0o644); err != nil {
+	if err := renameio.WriteFile(output, format.clean(redactor(), data), 0o644); err != nil {
 		return fmt.Errorf("write the report to %s: %w", output, err)
 	}
 	return nil

@@ -29,7 +29,8 @@ func shellCommand() *cobra.Command {
 		Short: "Open a shell in a sandbox, such as one that -e2e.keep-on-failure kept",
 		Long: "shell opens a terminal with a shell in a running sandbox, through its envd, as E2B's own command line does.\n" +
 			"API, key and domain are those of the configuration and of E2B's variables. The sandbox's time to live stays\n" +
-			"as it is, and it lives on when the shell ends. Input that is no terminal is typed into the shell.",
+			"as it is, and it lives on when the shell ends. Input that is no terminal is typed into the shell.\n" +
+			"On a terminal everything is shown as the guest writes it, with the secrets that it shows.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// The templates do not matter here, and a configuration must name one.
@@ -37,7 +38,7 @@ func shellCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			code, err := openShell(cmd.Context(), c, args[0], user, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			code, err := openShell(cmd.Context(), c, args[0], user, cmd.InOrStdin(), screen(cmd.OutOrStdout()), cmd.ErrOrStderr())
 			if err == nil && code != 0 {
 				err = exitError(code)
 			}
@@ -46,6 +47,15 @@ func shellCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&user, "user", user, "the guest's `user` whose shell it is")
 	return cmd
+}
+
+// screen is the terminal behind the program's output, where it is one: a prompt
+// has no line end, for which the redactor would wait.
+func screen(out io.Writer) io.Writer {
+	if file := terminalFile(out); file != nil {
+		return file
+	}
+	return out
 }
 
 // openShell runs a login shell in the sandbox and returns its exit code.

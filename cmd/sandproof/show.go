@@ -56,7 +56,7 @@ func appendSummary(name string, report verdict.Report) error {
 	if err != nil {
 		return err
 	}
-	_, err = file.WriteString(text)
+	_, err = file.WriteString(redactor().String(text))
 	return errors.Join(err, file.Close())
 }
 

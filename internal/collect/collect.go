@@ -55,6 +55,9 @@ type Options struct {
 	// Live is given the sandbox's lines of the log as they come, made harmless
 	// to show and bounded, by another goroutine; nil where nobody looks.
 	Live func(text string)
+	// Learn is told the sandbox's own tokens, which must not come out; nil where
+	// nobody shows anything.
+	Learn func(secrets ...string)
 	// Probe is the guest probe's binary.
 	Probe []byte
 	// Disk reads what the storage holds of a build; nil where none is configured.
@@ -147,6 +150,7 @@ func (s *Session) Open(ctx context.Context) {
 		return
 	}
 	s.sandbox = &sandbox
+	s.learn()
 	api.SandboxID, api.TemplateID, api.Alias, api.EnvdVersion = sandbox.SandboxID, sandbox.TemplateID, sandbox.Alias, sandbox.EnvdVersion
 	s.evidence.API = api
 	if s.window != nil {
@@ -161,6 +165,17 @@ func (s *Session) Open(ctx context.Context) {
 	if s.envd, err = s.options.Client.Envd(sandbox); err != nil {
 		s.problem(evidence.PieceHealth, evidence.ProblemInfra, "find the way to envd", err, "")
 		s.tried[evidence.PieceHealth] = true
+	}
+}
+
+// learn tells of the tokens that open the sandbox.
+func (s *Session) learn() {
+	if s.options.Learn == nil {
+		return
+	}
+	s.options.Learn(s.sandbox.EnvdAccessToken)
+	if token := s.sandbox.TrafficAccessToken; token != nil {
+		s.options.Learn(*token)
 	}
 }
 

@@ -45,6 +45,7 @@ func (s *Session) lifecycle(ctx context.Context) {
 		return
 	}
 	s.sandbox = &sandbox
+	s.learn()
 	s.envd.Close()
 	if s.envd, err = s.options.Client.Envd(sandbox); err != nil {
 		s.problem(piece, evidence.ProblemInfra, "find the way to envd after the pause", err, "")

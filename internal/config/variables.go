@@ -24,8 +24,24 @@ type Variable struct {
 	Suspect bool `json:"suspect,omitempty"`
 }
 
-// secretVariables are those whose value is never shown.
-var secretVariables = []string{"E2B_API_KEY", "E2B_ADMIN_TOKEN"}
+// secretVariables are those whose value is never shown: credentials of E2B, and
+// of the sources of its log.
+var secretVariables = []string{
+	"E2B_API_KEY", "E2B_ADMIN_TOKEN", "E2B_ACCESS_TOKEN", "TESTS_E2B_API_KEY", "NOMAD_TOKEN", "LOKI_PASSWORD", "LOKI_BEARER_TOKEN",
+}
+
+// Secrets are the credentials that an environment holds. They must not come out,
+// whether they are used here or not.
+func Secrets(environ []string) []string {
+	environment := env.ToMap(environ)
+	var all []string
+	for _, name := range secretVariables {
+		if environment[name] != "" {
+			all = append(all, environment[name])
+		}
+	}
+	return all
+}
 
 // readVariables are the E2B variables that are read, with what they are for.
 var readVariables = []struct{ name, use string }{

@@ -14,10 +14,25 @@ type Writer struct {
 	out     io.Writer
 	redact  *Redactor
 	pending []byte
+	changed bool
 }
 
 // NewWriter makes a writer in front of out.
 func NewWriter(out io.Writer, r *Redactor) *Writer { return &Writer{out: out, redact: r} }
+
+// Changed tells whether anything had to be taken out so far.
+func (w *Writer) Changed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.changed
+}
+
+// clean is text without secrets.
+func (w *Writer) clean(text []byte) []byte {
+	clean := w.redact.Bytes(text)
+	w.changed = w.changed || !bytes.Equal(clean, text)
+	return clean
+}
 
 // Unwrap is the writer behind it, for whoever must know whether that is a
 // terminal.
@@ -41,12 +56,12 @@ func (w *Writer) Write(text []byte) (int, error) {
 		return len(text), nil
 	}
 	if end == 0 {
-		w.pending = w.redact.Bytes(w.pending)
+		w.pending = w.clean(w.pending)
 		end = max(len(w.pending)-keptPending, 0)
 	}
 	lines := w.pending[:end]
 	rest := bytes.Clone(w.pending[end:])
-	_, err := w.out.Write(w.redact.Bytes(lines))
+	_, err := w.out.Write(w.clean(lines))
 	w.pending = rest
 	return len(text), err
 }
@@ -66,7 +81,7 @@ func (w *Writer) WriteDocument(text []byte) error {
 func (w *Writer) Flush() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, err := w.out.Write(w.redact.Bytes(w.pending))
+	_, err := w.out.Write(w.clean(w.pending))
 	w.pending = nil
 	return err
 }
