@@ -21,27 +21,31 @@ type running struct {
 // sandboxes are those of this process by name.
 var sandboxes = map[string]*running{}
 
-// currentSandbox finds the sandbox of the current spec: the container below the
-// root one carries its name.
+// currentSandbox finds the sandbox of the current spec: the root container
+// carries its name.
 func currentSandbox() *running {
 	texts := CurrentSpecReport().ContainerHierarchyTexts
-	if len(texts) < 2 || sandboxes[texts[1]] == nil {
+	if len(texts) == 0 || sandboxes[texts[0]] == nil {
 		panic("BUG: a spec outside of a sandbox's container")
 	}
-	return sandboxes[texts[1]]
+	return sandboxes[texts[0]]
 }
 
-// The tree: one ordered container for each sandbox, with every stage in the
-// order in which things can break. Templates, and how many sandboxes each is
-// judged by, are fixed before the tree is built and the same in every parallel
-// process.
-var _ = Describe("sandboxes", func() {
+// describeSandboxes makes the tree, before Ginkgo runs it: one ordered container
+// for each sandbox, in the configuration's order, with every stage in the order
+// in which things can break. Templates, and how many sandboxes each is judged by,
+// are the same in every parallel process. No container holds them all: Ginkgo
+// keeps a copy of each node around a spec for every spec, in slices that grow by
+// doubling, so that a fifth node would take as much as four.
+func describeSandboxes() {
+	order := 0
 	for _, template := range suite.config.Templates {
 		for n := range suite.config.Sandboxes(template) {
-			describeSandbox(template, n+1)
+			describeSandbox(template, n+1, SpecPriority(order))
+			order-- // the highest comes first
 		}
 	}
-})
+}
 
 // containers is how many sandboxes the tree has.
 func containers() int {
@@ -52,9 +56,9 @@ func containers() int {
 	return n
 }
 
-func describeSandbox(template config.Template, number int) {
+func describeSandbox(template config.Template, number int, order SpecPriority) {
 	waits := suite.config.IntervalsFor(template)
-	Describe(evidence.NameOf(template.Name, number), Ordered, ContinueOnFailure, func() {
+	Describe(evidence.NameOf(template.Name, number), Ordered, ContinueOnFailure, order, func() {
 		BeforeAll(func(ctx SpecContext) { openSandbox(ctx, template, number) }, NodeTimeout(waits.Create+2*waits.Request))
 
 		Describe("image", imageSpecs)
