@@ -873,7 +873,7 @@ func TestAmbiguousVersions(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"0.6.13": "0.6.13", "v0.6.13": "0.6.13", "0.6.13-rc.1+f06e9bc1e": "0.6.13", "0.6.13+dirty": "0.6.13",
-		"": "", "v": "", "0": "", "0.6": "", "0.6.13.1": "", "0.06.13": "", "0.6.13-": "", "0.6.-13": "", " 0.6.13": "", "0.6.x": "", "vv0.6.13": "",
+		"": "", "v": "", "0": "", "0.6": "", "0.6.13.1": "", "0.06.13": "", "0.6.13-": "", "0.6.-13": "", "0.6.x": "", "vv0.6.13": "",
 	} {
 		if got, err := parseVersion(text); got != want || (err == nil) != (want != "") {
 			t.Errorf("envd version %q is %q, %v; want %q", text, got, err, want)
