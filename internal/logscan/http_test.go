@@ -151,7 +151,7 @@ func TestNomad(t *testing.T) {
 		{"an index that was never seen", "unproven", "came and were removed unseen", func(n node) { n.write("a", "orchestrator.stdout.6", records("iours", boot...)) }},
 		{"the newest removed, and none after it", "unproven", "the newest of its allocation, was removed", func(n node) {
 			n.write("a", "orchestrator.stdout.3", records("iours", boot...))
-			pass(20 * time.Millisecond) // it is looked at each 5 ms
+			pass(200 * time.Millisecond) // it is looked at each 5 ms
 			n.remove(n.path("a", "orchestrator.stdout.3"))
 		}},
 		{"the allocation replaced and collected", "unproven", `Unknown allocation "a"`, func(n node) {
@@ -160,7 +160,7 @@ func TestNomad(t *testing.T) {
 		}},
 		{"an allocation collected, and failed in the one after it", "red", `Unknown allocation "a"`, func(n node) {
 			n.remove(filepath.Join(n.root, "alloc", "a", "alloc"))
-			pass(20 * time.Millisecond)
+			pass(200 * time.Millisecond)
 			n.write("b", "orchestrator.stdout.0", failed)
 		}},
 		{"removed before it was read", "unproven", "is listed no more", func(n node) {

@@ -106,6 +106,9 @@ type scan struct {
 	noted    map[string]bool // what is in report.Uncovered
 	long     map[string]bool // the sources of which a line was too long
 	logs     map[string]*log
+	// Where the report's control stands.
+	controlSource string
+	controlOffset int64
 }
 
 // The bounds of a report, since a guest may print what it likes: how many
@@ -455,8 +458,8 @@ func (w *worker) line(from around, l search.Line, source string, offset int64) {
 			w.report.Benign++
 		case rule.Class == evidence.FindingControl:
 			w.log.control = true
-			if w.report.Control == "" {
-				w.report.Control = w.short(record.Message)
+			if w.report.Control == "" || earlier(source, offset, w.controlSource, w.controlOffset) {
+				w.report.Control, w.controlSource, w.controlOffset = w.short(record.Message), source, offset
 			}
 		default:
 			w.add(rule, record, source, offset)
@@ -491,6 +494,11 @@ func (s *scan) add(rule *logscan.Rule, record logscan.Record, source string, off
 		}
 	}
 	f.Count++
+	// Whichever worker comes first, two scans of the same logs name the same line.
+	if earlier(source, offset, f.Source, f.Offset) {
+		f.Example, f.Source, f.Offset = s.short(record.Message), source, offset
+		f.Template = cmp.Or(s.short(record.TemplateID), f.Template)
+	}
 	if record.Time.IsZero() {
 		return
 	}
@@ -500,6 +508,12 @@ func (s *scan) add(rule *logscan.Rule, record logscan.Record, source string, off
 	if record.Time.After(f.Last) {
 		f.Last = record.Time
 	}
+}
+
+// earlier tells whether a line stands before another one, by its source's name
+// and its offset in it.
+func earlier(source string, offset int64, than string, thanOffset int64) bool {
+	return cmp.Or(cmp.Compare(source, than), cmp.Compare(offset, thanOffset)) < 0
 }
 
 func (s *scan) found(class evidence.FindingClass) bool {

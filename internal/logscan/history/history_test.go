@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -261,4 +262,33 @@ func BenchmarkFollowIdle(b *testing.B) {
 		}
 		b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(followFind)*100, "%core")
 	})
+}
+
+// Whichever worker comes first, two scans of the same logs tell the same.
+func TestScansAreTheSame(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 40 {
+		write(t, filepath.Join(dir, "alloc", fmt.Sprint(i), "alloc", "logs", "orchestrator.stdout.0"),
+			record(1, "i1", "✓ Filesystems mounted (with cgroup delegation)")+record(2, "i1", fmt.Sprintf("failed to create cgroup2 manager: %d: permission denied", i))+record(3, "i1", fallback))
+	}
+	var first string
+	for i := range 10 {
+		report, err := Scan(t.Context(), []string{dir}, Options{Redactor: redact.New()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(report)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = string(text)
+			if len(report.Findings) < 2 || report.Control == "" {
+				t.Fatalf("found %s", text)
+			}
+		}
+		if string(text) != first {
+			t.Fatalf("one scan tells %s, another one %s", first, text)
+		}
+	}
 }
