@@ -48,9 +48,12 @@ func (g guest) burn(ctx context.Context, name string, wait, long time.Duration) 
 	if err != nil {
 		return nil, err
 	}
+	group, watch := g.watchCPU(b.Process)
 	<-time.After(from - now)
-	used, err := spin(from + long)
+	used, err := spin(from, from+long, watch)
 	b.CPUSeconds = used.Seconds()
+	b.Group = group
+	b.Samples, b.NoSamples = watch.samples()
 	return b, err
 }
 
@@ -172,8 +175,10 @@ func parseStart(text string) (time.Duration, error) {
 // spin burns until an uptime, and returns the CPU time that the process got,
 // with all that Go's runtime does beside. The loop calls the kernel for
 // nothing, not even for the time: around each system call the runtime may move
-// work between threads, and would compete with the loop.
-func spin(until time.Duration) (time.Duration, error) {
+// work between threads, and would compete with the loop. The samples that are
+// taken meanwhile are read without the runtime's knowledge, by both who compete
+// alike. from is the uptime from which their times are counted.
+func spin(from, until time.Duration, watch *cpuWatch) (time.Duration, error) {
 	now, err := clock(unix.CLOCK_BOOTTIME)
 	if err != nil {
 		return 0, err
@@ -182,13 +187,17 @@ func spin(until time.Duration) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	for end := time.Now().Add(until - now); time.Now().Before(end); {
+	began := time.Now()
+	at := func() time.Duration { return now - from + time.Since(began) }
+	for at() < until-from {
+		watch.look(at(), false)
 		sum := uint64(0)
 		for i := range uint64(1000) {
 			sum += i
 		}
 		runtime.KeepAlive(sum) // or nothing would be computed
 	}
+	watch.look(at(), true)
 	after, err := clock(unix.CLOCK_PROCESS_CPUTIME_ID)
 	return after - before, err
 }

@@ -133,7 +133,9 @@ func (g guest) hog(ctx context.Context, self int, path string, deadline time.Dur
 	report.Wanted, report.Ended, report.Detail = plan.wanted, plan.end, plan.detail
 	if plan.end == "" {
 		kernel := openKernelLog()
+		watch := g.watchMemory(group.Path)
 		g.letLoose(ctx, plan, &report)
+		watch.stop(&report)
 		report.KernelLog = kernel.outOfMemory()
 	}
 	report.EnvdAfter = g.nearestEnvd(me)

@@ -3,8 +3,8 @@
 // values out. The text comes from a guest and is hostile, so nothing here
 // panics and nothing is guessed.
 //
-// Sources: Linux Documentation/admin-guide/cgroup-v2.rst, cgroups(7) and
-// proc_pid_mountinfo(5).
+// Sources: Linux Documentation/admin-guide/cgroup-v2.rst and
+// Documentation/accounting/psi.rst, cgroups(7) and proc_pid_mountinfo(5).
 package cgroup2
 
 import (
@@ -129,6 +129,44 @@ func ParseFlatKeyed(text string) (map[string]uint64, error) {
 		values[fields[0]] = n
 	}
 	return values, nil
+}
+
+// Pressure is how long tasks were stalled in total, in microseconds: Some at
+// least one of them, Full all that would run.
+type Pressure struct{ Some, Full uint64 }
+
+// ParsePressure parses memory.pressure and io.pressure: a line "some" and a
+// line "full", each with averages over 10, 60 and 300 seconds and the total
+// (Documentation/accounting/psi.rst).
+func ParsePressure(text string) (Pressure, error) {
+	totals := map[string]uint64{}
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || fields[0] != "some" && fields[0] != "full" {
+			return Pressure{}, fmt.Errorf("want lines of some and full, got %s", shorten(line))
+		}
+		if _, twice := totals[fields[0]]; twice {
+			return Pressure{}, fmt.Errorf("line %s stands twice", fields[0])
+		}
+		total, err := pressureTotal(fields[1:])
+		if err != nil {
+			return Pressure{}, fmt.Errorf("line %s: %w", fields[0], err)
+		}
+		totals[fields[0]] = total
+	}
+	if len(totals) != 2 {
+		return Pressure{}, fmt.Errorf("want a line of some and one of full, got %s", shorten(text))
+	}
+	return Pressure{Some: totals["some"], Full: totals["full"]}, nil
+}
+
+// pressureTotal finds the one total among the fields of a line.
+func pressureTotal(fields []string) (uint64, error) {
+	words := slices.DeleteFunc(slices.Clone(fields), func(field string) bool { return !strings.HasPrefix(field, "total=") })
+	if len(words) != 1 {
+		return 0, fmt.Errorf("want one total, got %s", shorten(strings.Join(fields, " ")))
+	}
+	return parseNumber(strings.TrimPrefix(words[0], "total="))
 }
 
 // ErrNoV2 means that a /proc/PID/cgroup has no line of the v2 hierarchy: it

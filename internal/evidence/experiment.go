@@ -33,6 +33,39 @@ type Burn struct {
 	From       float64 `json:"from"`
 	To         float64 `json:"to"`
 	CPUSeconds float64 `json:"cpuSeconds"`
+	// Samples are the CPU time of the process's whole cgroup meanwhile, Group
+	// its directory. They are there to be drawn, and nothing is judged by them.
+	// NoSamples says why there are none, or why they end early; a probe that
+	// never took any leaves all three empty.
+	Group     string      `json:"group,omitempty"`
+	Samples   []CPUSample `json:"samples,omitempty"`
+	NoSamples string      `json:"noSamples,omitempty"`
+}
+
+// MostSamples is how many samples are kept of one experiment. Where it lasts
+// longer, every other one is dropped, and they are taken half as often.
+const MostSamples = 200
+
+// CPUSample is usage_usec of a cgroup's cpu.stat at one moment.
+type CPUSample struct {
+	AtUS    int64  `json:"atUS"`    // since Burn.From, in microseconds
+	UsageUS uint64 `json:"usageUS"` // CPU time on all CPUs since the group was made, in microseconds
+}
+
+// MemorySample is a cgroup's memory at one moment.
+type MemorySample struct {
+	AtUS    int64  `json:"atUS"`    // since the first sample, in microseconds
+	Current uint64 `json:"current"` // memory.current, in bytes
+	// Stalled is nil where memory.pressure could not be read.
+	Stalled *Stalled `json:"stalled,omitempty"`
+}
+
+// Stalled is for how long, in total, tasks of a cgroup were stalled for lack of
+// memory, in microseconds: SomeUS at least one of them, FullUS all that would
+// run (Linux Documentation/accounting/psi.rst).
+type Stalled struct {
+	SomeUS uint64 `json:"someUS"`
+	FullUS uint64 `json:"fullUS"`
 }
 
 // MemoryExperiment is a bounded over-allocation in the group of commands.
@@ -88,6 +121,15 @@ type HogReport struct {
 	// ended; nil where no process above the probe is envd.
 	EnvdBefore *Process `json:"envdBefore,omitempty"`
 	EnvdAfter  *Process `json:"envdAfter,omitempty"`
+	// Samples are the group's memory from right before the hog was started until
+	// right after it had ended. They are there to be drawn, and nothing is judged
+	// by them. NoSamples says why there are none, or why they end early;
+	// NoPressure why memory.pressure is not among them: ENOENT or EOPNOTSUPP
+	// where the kernel counts no stalls (no CONFIG_PSI, psi=0, cgroup.pressure
+	// 0).
+	Samples    []MemorySample `json:"samples,omitempty"`
+	NoSamples  string         `json:"noSamples,omitempty"`
+	NoPressure string         `json:"noPressure,omitempty"`
 }
 
 // HogEnd is how an over-allocation ended.

@@ -52,6 +52,7 @@ var describing = []string{
 	"notAsked", // why an experiment is absent
 	"placement/realTime",
 	"cpu/*/process", "cpu/control/cpu",
+	"cpu/*/group", "cpu/*/samples", "cpu/*/noSamples", "memory/report/samples", "memory/report/noSamples", "memory/report/noPressure", // they are drawn
 	"memory/healthFailed", "memory/healthLost", "memory/healthError", // a failure; its absence is the good case
 	"memory/healthSlowestMS",
 	"memory/report/hog", "memory/report/group", "memory/report/limit", "memory/report/throttle", "memory/report/allocated", "memory/report/wanted",
