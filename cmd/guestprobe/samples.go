@@ -208,6 +208,9 @@ func (w *memoryWatch) look() {
 	at := time.Since(w.began)
 	text, err := w.current.read()
 	value, errOfText := cgroup2.ParseValue(text)
+	if value.Max {
+		errOfText = errors.New(`"max" is no size`)
+	}
 	if err = cmp.Or(err, errOfText); err != nil {
 		w.noSamples = fmt.Sprintf("read memory.current after %s: %v", at, err)
 		return

@@ -85,6 +85,23 @@ func TestParseFlatKeyed(t *testing.T) {
 	}
 }
 
+func TestParsePressure(t *testing.T) {
+	const some, full = "some avg10=1.50 avg60=0.42 avg300=0.00 total=219384\n", "full avg10=0.00 avg60=0.00 avg300=0.00 total=18203\n"
+	got, err := ParsePressure(some + full)
+	if want := (Pressure{Some: 219384, Full: 18203}); err != nil || got != want {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	for _, text := range []string{
+		"", "\n", some, full, some + some + full, some + full + "cpu total=1\n", some + "full\n", some + "full avg10=0.00 avg60=0.00 avg300=0.00\n",
+		some + "full total=1 total=2\n", some + "full total=-1\n", some + "full total=NaN\n", some + "full total=1e3\n", some + "full total=\n",
+		some + "full total=18446744073709551616\n",
+	} {
+		if got, err := ParsePressure(text); err == nil {
+			t.Errorf("ParsePressure(%q) = %+v, want an error", text, got)
+		}
+	}
+}
+
 func TestParseProcCgroup(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
 		{"0::/user\n", "/user"},
@@ -151,7 +168,7 @@ func FuzzParsers(f *testing.F) {
 		if m, err := ParseMount(text); err == nil && !m.Covers(m.Point) {
 			t.Errorf("%q gave a mount that does not cover its own point %q", text, m.Point)
 		}
-		for _, err := range []error{second(ParseIOWeight(text)), second(ParseFlatKeyed(text))} {
+		for _, err := range []error{second(ParseIOWeight(text)), second(ParseFlatKeyed(text)), second(ParsePressure(text))} {
 			if err != nil && len(err.Error()) > 1000 {
 				t.Errorf("an error of %d bytes", len(err.Error()))
 			}

@@ -2,6 +2,7 @@ package cgroup2
 
 import (
 	"fmt"
+	"math"
 	"path"
 	"strings"
 	"testing"
@@ -184,6 +185,22 @@ func FuzzParseIOWeight(f *testing.F) {
 		text := fmt.Sprintf("default %d\n%s %d\n", weight, name, device)
 		if got, err := ParseIOWeight(text); err != nil || !cmp.Equal(got, want) {
 			t.Errorf("%q: got %+v, %v", text, got, err)
+		}
+	})
+}
+
+// FuzzParsePressure reads back what the kernel would print (psi_show in
+// kernel/sched/psi.c), and never panics at what it would not.
+func FuzzParsePressure(f *testing.F) {
+	f.Add("some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n", uint64(7), uint64(3))
+	f.Add("full total=1", uint64(0), uint64(math.MaxUint64))
+	f.Fuzz(func(t *testing.T, text string, some, full uint64) {
+		if _, err := ParsePressure(text); err != nil && len(err.Error()) > 1000 {
+			t.Errorf("an error of %d bytes", len(err.Error()))
+		}
+		kernel := fmt.Sprintf("some avg10=0.12 avg60=3.40 avg300=99.99 total=%d\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=%d\n", some, full)
+		if got, err := ParsePressure(kernel); err != nil || got != (Pressure{Some: some, Full: full}) {
+			t.Errorf("%q gave %+v, %v", kernel, got, err)
 		}
 	})
 }
