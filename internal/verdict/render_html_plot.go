@@ -212,6 +212,8 @@ type cpuView struct {
 	Rows    []barView
 	Missing []string
 	Earlier int
+	// OverTime is nil where there are no samples; Missing says why.
+	OverTime *chartView
 }
 
 // cpuPlot draws the shares; nil where the experiment was not made.
@@ -239,6 +241,8 @@ func cpuPlot(s, before *evidence.Sandbox, outcomes map[requirement.ID]requiremen
 		}
 		v.add(fmt.Sprintf("control: equal command %d", i+1), "control", burn, 0.5)
 	}
+	overTime, missing := cpuOverTime(s)
+	v.OverTime, v.Missing = overTime, append(v.Missing, missing...)
 	return v
 }
 
@@ -291,6 +295,9 @@ type memoryView struct {
 	Health             string
 	Kernel             []string
 	Missing            string
+	// Used and Stalled are nil where there are no samples; NotDrawn says why.
+	Used, Stalled *chartView
+	NotDrawn      []string
 }
 
 // eventView is one counter of memory.events.
@@ -322,6 +329,7 @@ func memoryPlot(s *evidence.Sandbox, outcomes map[requirement.ID]requirement.Out
 	if r.Detail != "" {
 		v.Ended += " (" + shown(r.Detail) + ")"
 	}
+	v.Used, v.Stalled, v.NotDrawn = memoryOverTime(s, r)
 	v.Rows, v.Axis = memoryRows(s, r)
 	v.Events = memoryEvents(r)
 	v.Kernel = someOf(r.KernelLog)
