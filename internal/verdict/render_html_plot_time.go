@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"path"
 	"strings"
 	"time"
 
@@ -169,6 +168,9 @@ func untold(what, why string) string {
 	return what + " is not drawn over time: " + shown(why)
 }
 
+// cgroupRoot is where a guest's cgroups are.
+const cgroupRoot = "/sys/fs/cgroup"
+
 // competitor is one of two groups that compete for a CPU.
 type competitor struct {
 	what, class string
@@ -182,7 +184,7 @@ type competitor struct {
 func cpuOverTime(s *evidence.Sandbox) (*chartView, []string) {
 	e := s.CPU
 	command, terminal := promisedShares(s)
-	both := []competitor{{"command, in /user", "command", e.Command, command, nil}, {"terminal, in /ptys", "terminal", e.PTY, terminal, nil}}
+	both := []competitor{{"the command's group", "command", e.Command, command, nil}, {"the terminal's group", "terminal", e.PTY, terminal, nil}}
 	var notes []string
 	if e.Command != nil && e.PTY != nil && e.Command.Group != "" && e.Command.Group == e.PTY.Group {
 		return nil, []string{"both ran in one cgroup, " + shown(e.Command.Group) + ", so what each of them got is not told by its group's CPU time over time"}
@@ -192,6 +194,9 @@ func cpuOverTime(s *evidence.Sandbox) (*chartView, []string) {
 		one := &both[i]
 		if one.burn == nil {
 			continue
+		}
+		if group, ok := strings.CutPrefix(one.burn.Group, cgroupRoot); ok {
+			one.what += ", " + shown(cmp.Or(group, "/"))
 		}
 		points, missing := groupShares(one.what, one.burn)
 		one.points, notes = points, append(notes, missing...)
@@ -206,14 +211,13 @@ func cpuOverTime(s *evidence.Sandbox) (*chartView, []string) {
 		if len(one.points) == 0 {
 			continue
 		}
-		group := cmp.Or(path.Base(one.burn.Group), "its group")
 		v.Lines = append(v.Lines, lineView{one.what, one.class, c.steps(one.points)})
 		if at := onAxis(one.promised, 0, 1); !math.IsNaN(at) {
 			v.Levels = append(v.Levels, levelView{fmt.Sprintf("promised %.0f %%", one.promised*100), one.class, tenth(100 - at)})
 		}
 		says = append(says, one.what+": "+span(one.points))
 		for _, p := range one.points {
-			rows = append(rows, []string{shown(group), milliseconds(p.from), milliseconds(p.at), percent(p.value)})
+			rows = append(rows, []string{one.what, milliseconds(p.from), milliseconds(p.at), percent(p.value)})
 		}
 	}
 	if len(v.Lines) == 0 {
