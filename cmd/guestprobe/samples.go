@@ -120,12 +120,18 @@ func (g guest) watchCPU(self evidence.Process) (dir string, w *cpuWatch) {
 	return dir, w
 }
 
-// look takes a sample where one is due, or where it is the last. One during
-// which the process had to wait for its CPU is of no certain time: it is taken
+// look takes a sample where one is due. The last is taken sooner, but not right
+// after another: the kernel counts a running group's CPU time at its own ticks,
+// which are some milliseconds apart, and over so few a share says nothing. One
+// during which the process had to wait for its CPU is of no certain time: it is taken
 // again in the next round of the loop.
 func (w *cpuWatch) look(at time.Duration, last bool) {
 	const mostLate = sampleEvery / 10
-	if w.err != nil || !last && !w.series.due(at) {
+	early := time.Duration(0)
+	if last {
+		early = w.series.every / 2
+	}
+	if w.err != nil || !w.series.due(at+early) {
 		return
 	}
 	began := time.Now()

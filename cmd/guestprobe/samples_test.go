@@ -57,7 +57,8 @@ func TestWatchCPU(t *testing.T) {
 			for _, at := range []time.Duration{0, sampleEvery / 2, sampleEvery} {
 				w.look(at, false)
 			}
-			w.look(sampleEvery+1, true)
+			w.look(sampleEvery+1, true) // too soon after the one before
+			w.look(sampleEvery*3/2, true)
 			samples, why := w.samples()
 			if len(samples) != test.samples || !strings.Contains(why, test.why) || (why == "") != (test.why == "") {
 				t.Fatalf("got %v, %q, want %d samples and %q", samples, why, test.samples, test.why)
