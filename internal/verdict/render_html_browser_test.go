@@ -22,6 +22,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"sandproof/internal/evidence"
 )
 
 var update = flag.Bool("update", false, "write the screenshots of docs/images anew")
@@ -199,6 +201,12 @@ func (b *browser) picture(name, from, to string, most float64) {
 	}
 }
 
+// sampledRun is a run of one recorded guest that was sampled over time.
+func sampledRun(t *testing.T) Report {
+	t.Helper()
+	return reportedRun("after-patch", []string{"base"}, map[string]*evidence.Sandbox{"base": seen(t, "base-sampled", "base")})
+}
+
 // The page of recorded runs, as docs/report.md shows it.
 func TestReportPictures(t *testing.T) {
 	b := newBrowser(t)
@@ -211,9 +219,10 @@ func TestReportPictures(t *testing.T) {
 	b.open(render(t, after, &before), wide, "light")
 	b.do(chromedp.Click("#only-changes"))
 	b.picture("report-changes.png", "header", "#t1 .tree", 1000)
-	b.open(render(t, after, nil), wide, "light")
+	b.open(render(t, sampledRun(t), nil), wide, "light")
 	b.do(chromedp.Click("#t1 .sandbox > summary"))
-	b.picture("report-detail.png", "#t1 .sandbox", "#t1 .pair", tall)
+	b.picture("report-detail.png", "#t1 .sandbox", "#t1 .block:has(+ .pair)", tall)
+	b.picture("report-time.png", "#t1 .pair", "#t1 .pair", tall)
 	b.picture("report-witnesses.png", "#t1 .witnesses", "#t1 .witnesses", tall)
 	b.quiet()
 }
@@ -319,7 +328,7 @@ const contrasts = `(() => {
   const lum = c => { const [r, g, b] = c.map(v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
   const behind = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
   const bad = new Set();
-  for (const e of document.querySelectorAll('.mark, .hint, .absent, .note, .notice, th, td, dt, dd, a, code, button, p, h1, h2')) {
+  for (const e of document.querySelectorAll('.mark, .hint, figcaption, .canvas span, .legend li, .absent, .note, .notice, th, td, dt, dd, a, code, button, p, h1, h2')) {
     const [a, b] = [lum(rgb(getComputedStyle(e).color)), lum(behind(e))].sort((x, y) => y - x);
     if ((a + 0.05) / (b + 0.05) < 4.5) bad.add(e.tagName + '.' + e.className + ' ' + ((a + 0.05) / (b + 0.05)).toFixed(2));
   }
@@ -344,7 +353,19 @@ func TestReportIsReadable(t *testing.T) {
 	if colours["light"] == colours["dark"] {
 		t.Errorf("the page is %s whatever people prefer", colours["light"])
 	}
+	sampled := render(t, sampledRun(t), nil)
 	for _, width := range []int64{1280, 390} {
+		b.open(sampled, width, "dark")
+		b.do(chromedp.Evaluate[chromedp.Void](`for (const d of document.querySelectorAll('details')) d.open = true`))
+		if over := eval[int](b, "document.documentElement.scrollWidth - document.documentElement.clientWidth"); over > 0 {
+			t.Errorf("with samples a page of %d pixels is %d too wide", width, over)
+		}
+		if small := eval[int](b, "[...document.querySelectorAll('.canvas svg')].filter(s => s.clientWidth < 200 || s.clientHeight < 60).length"); small > 0 {
+			t.Errorf("on a page of %d pixels %d charts are too small to be read", width, small)
+		}
+		for _, bad := range eval[[]string](b, contrasts) {
+			t.Errorf("with samples: too little contrast: %s", bad)
+		}
 		b.open(page, width, "light")
 		if over := eval[int](b, "document.documentElement.scrollWidth - document.documentElement.clientWidth"); over > 0 {
 			t.Errorf("a page of %d pixels is %d too wide", width, over)

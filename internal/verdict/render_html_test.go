@@ -124,6 +124,15 @@ func textOf(n *html.Node) string {
 	return strings.Join(strings.Fields(b.String()), " ")
 }
 
+// noPressure takes the pressure out of samples, as a kernel without it does.
+func noPressure(s *evidence.Sandbox) *evidence.Sandbox {
+	for i := range s.Memory.Report.Samples {
+		s.Memory.Report.Samples[i].Stalled = nil
+	}
+	s.Memory.Report.NoPressure = "ENOENT"
+	return s
+}
+
 // What is shown of recorded guests, by the part of the page that shows it.
 func TestHTMLShows(t *testing.T) {
 	base := func(change func(*evidence.Sandbox)) *evidence.Sandbox {
@@ -147,8 +156,22 @@ func TestHTMLShows(t *testing.T) {
 				"command, in /user 19.7 % (98 of 500 ms), promised 20 %", "touched by the command 408.0 MiB", "free in the guest, at the least 25.1 MiB",
 				"after 0 0 31 ↑ 1 ↑ 1 ↑ 0", "envd answered 31 times", "/user/cpu.weight ✓ pass no complaint, and the log is alive ✓ pass", "they agree",
 				"=== E2B Init Starting ===", "bytes 0 to 3843", "boot cold, within the create call",
+				"The group's memory was not sampled over time, so its totals alone are drawn", // this run is older
 			},
 			[]string{"✗", "not drawn", "they disagree", "belongs in"},
+		},
+		{
+			"a healthy guest, sampled over time", seen(t, "base-sampled", "base"), "t1-s1",
+			[]string{
+				"Share of one CPU between two samples, by cgroup", "the command's group, /user", "the terminal's group, /ptys", "promised 80 %", "from to share the command's group, /user",
+				"memory.current of the group 470.0 MiB", "memory.max 411.2 MiB", "Pressure: share of the time", "some: at least one task", "The same as a table, one row of each 3",
+			},
+			[]string{"✗", "not drawn", "left out", "beyond the upper edge"},
+		},
+		{
+			"a guest whose kernel counts no stalls", noPressure(seen(t, "base-sampled", "base")), "t1-s1",
+			[]string{"memory.current of the group 470.0 MiB", "No pressure is drawn: this guest's kernel counts no stalls of the group (ENOENT of memory.pressure"},
+			[]string{"Pressure: share of the time"},
 		},
 		{
 			"an unpatched guest", seen(t, "base-unpatched", "base"), "t1",
