@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -226,7 +227,7 @@ func cpuOverTime(s *evidence.Sandbox) (*chartView, []string) {
 	v.tabulate(rows)
 	v.Says = strings.Join(says, "; ")
 	v.Right = milliseconds(c.wide)
-	v.Notes = append(notes, c.held(percent)...)
+	v.Notes = slices.Concat(notes, c.held(percent))
 	return v, nil
 }
 
