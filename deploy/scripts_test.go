@@ -103,7 +103,10 @@ func TestTokensDiffer(t *testing.T) {
 // then is no command; the gate speaks all the same.
 func TestSuitesAreStopped(t *testing.T) {
 	for _, actions := range []string{"true", ""} {
-		dir := e2eScript(t, `trap 'echo ::error::cleaned; exit 9' TERM; touch started; while :; do sleep 0.05; done`, `echo "$*"; exit 3`)
+		// As the ginkgo command does, the one in the middle takes the signal and
+		// hands nothing on.
+		const suites = `trap "echo ::error::cleaned; exit 9" TERM; touch started; while :; do sleep 0.05; done`
+		dir := e2eScript(t, `trap : TERM; bash -c '`+suites+`' & while kill -0 $! 2>/dev/null; do wait $!; done; wait $!`, `echo "$*"; exit 3`)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		cmd := script(ctx, t, dir, "scripts/e2e.sh", onGitHub(dir, actions))
 		out, err := stopOnceStarted(ctx, t, cmd, filepath.Join(dir, "started"))

@@ -39,21 +39,18 @@ say "running the suites on target $target, run $run"
 ginkgo=(go tool ginkgo run "$@" ./e2e -- "${suite[@]}")
 # What the gate itself says to the workflow comes after this, and counts.
 [ "${GITHUB_ACTIONS:-}" = true ] && ginkgo=(scripts/stop-commands.sh "${ginkgo[@]}")
-if [ -t 0 ]; then
-	"${ginkgo[@]}"
-	code=$?
-else
-	# A stop of this script is one of the suites, which end their sandboxes; the
-	# gate comes after them. An interruption from the keyboard reaches them anyway.
-	"${ginkgo[@]}" &
-	suites=$!
-	trap 'kill -TERM "$suites" 2>/dev/null' HUP TERM
-	trap : INT
-	while kill -0 "$suites" 2>/dev/null; do
-		wait "$suites"
-	done
+# A stop of this script is one of the suites, which end their sandboxes; the gate
+# comes after them. The ginkgo command hands no signal on, so all processes of
+# its group get it.
+set -m
+"${ginkgo[@]}" &
+suites=$!
+trap 'kill -TERM -- "-$suites" 2>/dev/null' HUP TERM
+trap 'kill -INT -- "-$suites" 2>/dev/null' INT
+while kill -0 "$suites" 2>/dev/null; do
 	wait "$suites"
-	code=$?
-	trap - HUP INT TERM
-fi
+done
+wait "$suites"
+code=$?
+trap - HUP INT TERM
 exec bin/sandproof gate "--ginkgo-exit=$code" "runs/$run"

@@ -18,10 +18,11 @@ if [ "${#token}" -ne 32 ]; then
 	exit 3
 fi
 printf '::stop-commands::%s\n' "$token"
+set -m # a group of its own, as in e2e.sh
 "$@" 2>&1 &
 command=$!
-trap 'kill -TERM "$command" 2>/dev/null' HUP TERM
-trap : INT
+trap 'kill -TERM -- "-$command" 2>/dev/null' HUP TERM
+trap 'kill -INT -- "-$command" 2>/dev/null' INT
 while kill -0 "$command" 2>/dev/null; do
 	wait "$command"
 done
