@@ -3,6 +3,7 @@ package redact
 import (
 	"bytes"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -56,14 +57,28 @@ func (w *Writer) Write(text []byte) (int, error) {
 		return len(text), nil
 	}
 	if end == 0 {
-		w.pending = w.clean(w.pending)
-		end = max(len(w.pending)-keptPending, 0)
+		end = w.border()
 	}
 	lines := w.pending[:end]
 	rest := bytes.Clone(w.pending[end:])
 	_, err := w.out.Write(w.clean(lines))
 	w.pending = rest
 	return len(text), err
+}
+
+// border is where a long line without an end is cut, so that no secret is seen in
+// two halves: what is taken out of both parts is what is taken out of the whole.
+// What has the shape of a secret and leaves no such place is longer than any, and
+// goes as a whole.
+func (w *Writer) border() int {
+	const steps = 16
+	whole := w.redact.Bytes(w.pending)
+	for end := len(w.pending) - keptPending; end > len(w.pending)-2*keptPending; end -= keptPending / steps {
+		if bytes.Equal(whole, slices.Concat(w.redact.Bytes(w.pending[:end]), w.redact.Bytes(w.pending[end:]))) {
+			return end
+		}
+	}
+	return len(w.pending)
 }
 
 // WriteDocument writes a page or an XML document (Redactor.Document).

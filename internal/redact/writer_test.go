@@ -75,6 +75,31 @@ func TestLinesWithoutAnEnd(t *testing.T) {
 	}
 }
 
+// What only has the shape of a secret is not seen in two halves either, wherever
+// it stands in a line without an end, and in whatever pieces that comes.
+func TestShapesInLinesWithoutAnEnd(t *testing.T) {
+	const digits = "0123456789abcdef0123456789abcdef01234567"
+	for _, secret := range []string{"e2b_" + digits, "Authorization: Bearer " + digits, "apiKey: " + digits} {
+		for _, near := range []int{-len(secret), -len(secret) / 2, -4, 1} {
+			for _, border := range []int{mostPending - keptPending, mostPending, mostPending + near + 32<<10} {
+				var out bytes.Buffer
+				w := NewWriter(&out, New())
+				text := strings.Repeat("x", border+near-1) + " " + secret + " " + strings.Repeat("y", 100)
+				for rest := []byte(text); len(rest) > 0; {
+					n := min(len(rest), mostPending/8)
+					if _, err := w.Write(rest[:n]); err != nil {
+						t.Fatal(err)
+					}
+					rest = rest[n:]
+				}
+				if err := w.Flush(); err != nil || strings.Contains(out.String(), digits[len(digits)-8:]) || !strings.Contains(out.String(), mask) {
+					t.Errorf("%s at %d: %v, it ends in %q", secret, border+near, err, out.String()[out.Len()-160:])
+				}
+			}
+		}
+	}
+}
+
 // A document is written whole, after what was written before it.
 func TestWriterKeepsDocuments(t *testing.T) {
 	var out bytes.Buffer
