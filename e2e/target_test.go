@@ -300,7 +300,7 @@ func sweep(ctx context.Context, client *sandboxapi.Client) error {
 		if _, err := client.Delete(ctx, s.SandboxID); err != nil {
 			return fmt.Errorf("end a sandbox that run %s left behind: %w", s.Metadata[collect.MetadataRun], err)
 		}
-		GinkgoWriter.Print(suite.redactor.String(redact.Terminal(fmt.Sprintf("ended sandbox %s, which run %s had left behind", s.SandboxID, s.Metadata[collect.MetadataRun]))) + "\n")
+		GinkgoWriter.Print(redact.Terminal(suite.redactor.String(fmt.Sprintf("ended sandbox %s, which run %s had left behind", s.SandboxID, s.Metadata[collect.MetadataRun]))) + "\n")
 	}
 	return nil
 }
@@ -349,7 +349,7 @@ func (t *target) collectOptions(template config.Template, number int) collect.Op
 		Template: template, Number: number, Intervals: suite.config.IntervalsFor(template),
 		Client: t.client, Logs: t.logs, Waivers: t.waivers, Probe: t.probe,
 		Live: func(text string) {
-			GinkgoWriter.Printf("%s: log: %s\n", evidence.NameOf(template.Name, number), suite.redactor.String(text))
+			GinkgoWriter.Printf("%s: log: %s\n", evidence.NameOf(template.Name, number), redact.Terminal(suite.redactor.String(text)))
 		},
 		Learn:       suite.redactor.Learn,
 		Disk:        diskReader(suite.config.Builds()),

@@ -241,7 +241,9 @@ func observe(ctx context.Context, c config.Config, recipe config.Recipe, probe [
 		Run: run, Process: run, Version: version, Target: string(config.TargetLab),
 		Template: config.Template{Name: template.Name}, Intervals: c.Intervals, Client: client, Probe: probe, Experiments: c.WantsExperiments(), Again: requirement.CPUAgain,
 		Logs: collect.Sources(config.Live{Logs: []config.LogGlob{{Dirs: endpoints.LogDirs, Task: endpoints.LogTask}}}, c.Intervals),
-		Live: func(text string) { fmt.Fprintf(progress, "sandproof: log: %s\n", redact.New().String(text)) },
+		Live: func(text string) {
+			fmt.Fprintf(progress, "sandproof: log: %s\n", redact.Terminal(redactor().String(text)))
+		},
 	})
 	fmt.Fprintf(progress, "sandproof: booting %s\n", redact.Terminal(result.Image))
 	session.Open(ctx)

@@ -52,8 +52,9 @@ type Options struct {
 	Logs      []logscan.Source
 	// Waivers excuse lines of the log that no rule knows.
 	Waivers []logscan.Waiver
-	// Live is given the sandbox's lines of the log as they come, made harmless
-	// to show and bounded, by another goroutine; nil where nobody looks.
+	// Live is given the sandbox's lines of the log as they come, and not too many,
+	// by another goroutine; nil where nobody looks. They are as the log has them:
+	// whoever shows one takes secrets out first, and then makes it harmless.
 	Live func(text string)
 	// Learn is told the sandbox's own tokens, which must not come out; nil where
 	// nobody shows anything.

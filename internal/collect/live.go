@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"sandproof/internal/logscan"
-	"sandproof/internal/redact"
 )
 
 // maxLiveLines bounds what is shown of a sandbox's log while it comes.
@@ -57,13 +56,14 @@ func (s *Session) saw() func(logscan.Line) {
 	}
 }
 
-// liveText is a line for a person: what it is, and what it says.
+// liveText is a line for a person: what it is, and what it says, as the log has
+// it.
 func liveText(l logscan.Line) string {
 	what := l.Rule + " " + string(l.Class)
 	if l.End != "" {
 		what = "the guest's end"
 	}
-	return what + ": " + redact.Terminal(l.Message)
+	return what + ": " + l.Message
 }
 
 // endedError is an envd that is awaited no longer, since its guest has ended.

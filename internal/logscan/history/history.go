@@ -82,6 +82,19 @@ type Finding struct {
 	Example  string                `json:"example"`
 	Source   string                `json:"source"` // of the example
 	Offset   int64                 `json:"offset"` // of the example in its source, unpacked, in bytes
+
+	named place // where the template is named
+}
+
+// place is where a line stands: in which source, and how many bytes after its
+// beginning.
+type place struct {
+	source string
+	offset int64
+}
+
+func (p place) before(q place) bool {
+	return cmp.Or(cmp.Compare(p.source, q.source), cmp.Compare(p.offset, q.offset)) < 0
 }
 
 type key struct{ rule, sandbox string }
@@ -106,9 +119,7 @@ type scan struct {
 	noted    map[string]bool // what is in report.Uncovered
 	long     map[string]bool // the sources of which a line was too long
 	logs     map[string]*log
-	// Where the report's control stands.
-	controlSource string
-	controlOffset int64
+	control  place // where the report's control stands, if it was found by the search
 }
 
 // The bounds of a report, since a guest may print what it likes: how many
@@ -119,11 +130,15 @@ const (
 	maxText      = 1000
 )
 
+// short is a text without secrets, cut after they were taken out: half of one is
+// no secret that the redactor knows.
 func (s *scan) short(text string) string {
-	if len(text) > maxText {
-		text = text[:maxText] + "…"
+	const mostLookedAt = 16 * maxText
+	clean := s.Redactor.String(text[:min(len(text), mostLookedAt)])
+	if len(clean) > maxText {
+		clean = clean[:maxText] + "…"
 	}
-	return strings.ToValidUTF8(s.Redactor.String(text), "\uFFFD")
+	return strings.ToValidUTF8(clean, "\uFFFD")
 }
 
 func newScan(options Options) *scan {
@@ -458,8 +473,8 @@ func (w *worker) line(from around, l search.Line, source string, offset int64) {
 			w.report.Benign++
 		case rule.Class == evidence.FindingControl:
 			w.log.control = true
-			if w.report.Control == "" || earlier(source, offset, w.controlSource, w.controlOffset) {
-				w.report.Control, w.controlSource, w.controlOffset = w.short(record.Message), source, offset
+			if at := (place{source, offset}); w.report.Control == "" || at.before(w.control) {
+				w.report.Control, w.control = w.short(record.Message), at
 			}
 		default:
 			w.add(rule, record, source, offset)
@@ -486,7 +501,7 @@ func (s *scan) add(rule *logscan.Rule, record logscan.Record, source string, off
 		}
 		f = &Finding{
 			Rule: rule.ID, Class: rule.Class, Meaning: rule.Meaning, Template: s.short(record.TemplateID), Sandbox: s.short(record.SandboxID),
-			First: record.Time, Last: record.Time, Example: s.short(record.Message), Source: source, Offset: offset,
+			First: record.Time, Last: record.Time, Example: s.short(record.Message), Source: source, Offset: offset, named: place{source, offset},
 		}
 		s.findings[k] = f
 		if s.Seen != nil {
@@ -494,10 +509,13 @@ func (s *scan) add(rule *logscan.Rule, record logscan.Record, source string, off
 		}
 	}
 	f.Count++
-	// Whichever worker comes first, two scans of the same logs name the same line.
-	if earlier(source, offset, f.Source, f.Offset) {
+	// Whichever worker comes first, two scans of the same logs tell the same.
+	at := place{source, offset}
+	if at.before(place{f.Source, f.Offset}) {
 		f.Example, f.Source, f.Offset = s.short(record.Message), source, offset
-		f.Template = cmp.Or(s.short(record.TemplateID), f.Template)
+	}
+	if record.TemplateID != "" && (f.Template == "" || at.before(f.named)) {
+		f.Template, f.named = s.short(record.TemplateID), at
 	}
 	if record.Time.IsZero() {
 		return
@@ -508,12 +526,6 @@ func (s *scan) add(rule *logscan.Rule, record logscan.Record, source string, off
 	if record.Time.After(f.Last) {
 		f.Last = record.Time
 	}
-}
-
-// earlier tells whether a line stands before another one, by its source's name
-// and its offset in it.
-func earlier(source string, offset int64, than string, thanOffset int64) bool {
-	return cmp.Or(cmp.Compare(source, than), cmp.Compare(offset, thanOffset)) < 0
 }
 
 func (s *scan) found(class evidence.FindingClass) bool {
