@@ -223,10 +223,6 @@ var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
 	after := context.WithoutCancel(ctx)
 	leaks, err := suite.target.leftovers(after, suite.run.Manifest.Run, kept)
 	stopped := stopLab(after)
-	// The lab's log was read as it was written; what stays of it is for people.
-	if err := suite.run.RedactArtifacts(suite.redactor); err != nil {
-		problemf("%v", err)
-	}
 	if err != nil {
 		problemf("the run could not be searched for sandboxes left behind: %v", err)
 	}

@@ -52,8 +52,11 @@ type target struct {
 	lifeline io.Closer
 }
 
-// labProcess is the lab, in process 1.
-var labProcess *lab.Process
+// labProcess is the lab, in process 1, and labWords what it says.
+var (
+	labProcess *lab.Process
+	labWords   *redact.Writer
+)
 
 // openTarget makes the target ready, in process 1, and looks that everything
 // that the specs rely on is there.
@@ -86,12 +89,13 @@ func startLab(ctx context.Context, settings *targetSettings) error {
 	if err != nil {
 		return fmt.Errorf("start the lab: %w", err)
 	}
+	labWords = redact.NewWriter(os.Stderr, suite.redactor)
 	labProcess, err = lab.Start(ctx, self, nil, []string{labEnv + "=1"}, lab.Spec{
 		Templates: specs, CacheDir: suite.config.Lab.Cache, StorageDir: suite.config.Lab.Storage, LogDir: filepath.Join(suite.run.Artifacts(), "lab"),
 		MaxGuests: suite.config.Lab.MaxGuests, JSONLog: suite.config.Lab.LogFormat == config.LogJSON,
-	}, redact.NewWriter(os.Stderr, suite.redactor))
+	}, labWords)
 	if err != nil {
-		return err
+		return errors.Join(err, labWords.Flush())
 	}
 	endpoints := labProcess.Endpoints
 	settings.Lab, settings.APIKey, settings.AdminToken, settings.StandIn = &endpoints, endpoints.APIKey, endpoints.AdminToken, standIn
@@ -391,5 +395,6 @@ func stopLab(ctx context.Context) error {
 	if labProcess == nil {
 		return nil
 	}
-	return labProcess.Stop(ctx)
+	// The lab's log was read as it was written; what stays of it is for people.
+	return errors.Join(labProcess.Stop(ctx), labWords.Flush(), suite.run.RedactArtifacts(suite.redactor))
 }

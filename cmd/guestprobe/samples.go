@@ -96,6 +96,7 @@ func (m *meter) readUntold() (string, error) {
 type cpuWatch struct {
 	stat   *meter
 	series *series[cpuReading]
+	late   int // how many were thrown away since the last that was kept
 	err    error
 }
 
@@ -124,9 +125,10 @@ func (g guest) watchCPU(self evidence.Process) (dir string, w *cpuWatch) {
 // after another: the kernel counts a running group's CPU time at its own ticks,
 // which are some milliseconds apart, and over so few a share says nothing. One
 // during which the process had to wait for its CPU is of no certain time: it is taken
-// again in the next round of the loop.
+// again soon, but not forever, since a guest that needs so long for each read would
+// do nothing else.
 func (w *cpuWatch) look(at time.Duration, last bool) {
-	const mostLate = sampleEvery / 10
+	const mostLate, soon, mostAgain = sampleEvery / 10, sampleEvery / 10, 20
 	early := time.Duration(0)
 	if last {
 		early = w.series.every / 2
@@ -140,9 +142,15 @@ func (w *cpuWatch) look(at time.Duration, last bool) {
 		w.err = fmt.Errorf("read cpu.stat after %s: %w", at, err)
 		return
 	}
-	if time.Since(began) <= mostLate {
-		w.series.add(at, cpuReading{at, text})
+	if took := time.Since(began); took > mostLate {
+		w.series.next = at + took + soon
+		if w.late++; w.late == mostAgain {
+			w.err = fmt.Errorf("each of %d reads of cpu.stat took more than %s", mostAgain, mostLate)
+		}
+		return
 	}
+	w.late = 0
+	w.series.add(at, cpuReading{at, text})
 }
 
 // samples ends the watch and parses what was read.

@@ -30,14 +30,14 @@ func (r *Run) RedactArtifacts(redactor *redact.Redactor) error {
 	return errors.Join(append(trouble, err)...)
 }
 
-// redactFile replaces a file that holds a secret by one that does not.
+// redactFile replaces a file that holds a secret by one that does not. It looks
+// before it writes: nothing may be left on the disk for a second whole log.
 func redactFile(path string, redactor *redact.Redactor) (err error) {
-	raw, err := os.Open(path)
-	if err != nil {
+	holds, err := redactTo(io.Discard, path, redactor)
+	if err != nil || !holds {
 		return err
 	}
-	defer raw.Close()
-	info, err := raw.Stat()
+	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
@@ -46,12 +46,23 @@ func redactFile(path string, redactor *redact.Redactor) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, clean.Cleanup()) }()
-	changes := redact.NewWriter(clean, redactor)
-	if _, err := io.Copy(changes, raw); err != nil {
-		return err
-	}
-	if err := changes.Flush(); err != nil || !changes.Changed() {
+	if _, err := redactTo(clean, path, redactor); err != nil {
 		return err
 	}
 	return clean.CloseAtomicallyReplace()
+}
+
+// redactTo writes a file without secrets, and tells whether it held any.
+func redactTo(out io.Writer, path string, redactor *redact.Redactor) (bool, error) {
+	raw, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer raw.Close()
+	changes := redact.NewWriter(out, redactor)
+	if _, err := io.Copy(changes, raw); err != nil {
+		return false, err
+	}
+	err = changes.Flush()
+	return changes.Changed(), err
 }

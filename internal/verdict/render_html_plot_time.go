@@ -169,6 +169,11 @@ func untold(what, why string) string {
 	return what + " is not drawn over time: " + shown(why)
 }
 
+// endsEarly is why what is drawn is not the whole time.
+func endsEarly(what, why string) string {
+	return "the samples of " + what + " end early: " + shown(why)
+}
+
 // cgroupRoot is where a guest's cgroups are.
 const cgroupRoot = "/sys/fs/cgroup"
 
@@ -253,8 +258,11 @@ func groupShares(what string, b *evidence.Burn) ([]point, []string) {
 	if falls > 0 {
 		notes = append(notes, fmt.Sprintf("the CPU time fell %d times between two samples, which the kernel's never does: there is a gap in the line", falls))
 	}
-	if len(points) == 0 || b.NoSamples != "" {
+	switch {
+	case len(points) == 0:
 		notes = append(notes, untold(what, b.NoSamples))
+	case b.NoSamples != "":
+		notes = append(notes, endsEarly(what, b.NoSamples))
 	}
 	for i := range notes {
 		if !strings.HasPrefix(notes[i], what) {
@@ -276,11 +284,11 @@ func memoryOverTime(s *evidence.Sandbox, r *evidence.HogReport) (used, stalled *
 		times = append(times, one.AtUS)
 	}
 	places, notes := drawable(times, farthest)
-	if len(places) < 2 || r.NoSamples != "" {
-		notes = append(notes, untold("the group's memory", r.NoSamples))
-	}
 	if len(places) < 2 {
-		return nil, nil, notes
+		return nil, nil, append(notes, untold("the group's memory", r.NoSamples))
+	}
+	if r.NoSamples != "" {
+		notes = append(notes, endsEarly("the group's memory", r.NoSamples))
 	}
 	wide := seconds(times[places[len(places)-1]])
 	used = usedOverTime(s, r, places, wide)
@@ -337,6 +345,8 @@ func stalledOverTime(r *evidence.HogReport, places []int, wide float64) (*chartV
 	}
 	var notes []string
 	switch why := r.NoPressure; {
+	case why != "" && len(at) >= 2:
+		notes = append(notes, endsEarly("memory.pressure", why))
 	case why == "ENOENT" || why == "EOPNOTSUPP":
 		notes = append(notes, "no pressure is drawn: this guest's kernel counts no stalls of the group ("+why+" of memory.pressure: no CONFIG_PSI, psi=0, or cgroup.pressure 0)")
 	case why != "":
