@@ -236,7 +236,7 @@ func BenchmarkBytes(b *testing.B) {
 // the place of a name; the host stays.
 func TestUserInfoGoes(t *testing.T) {
 	for _, address := range []string{
-		"https://user:" + hunter + "@api.example.com:3000/x?y=1", "http://" + hunter + "@h/", "https://u:p@ss" + hunter + "@h", "postgres://u:" + hunter + "&x@h/db",
+		"https://user:" + hunter + "@api.example.com:3000/x?y=1", "http://" + hunter + "@h/", "https://u:p@ss" + hunter + "@h", "postgres://u:" + hunter + "&x@h/db", "https://u:it's" + hunter + "@h",
 	} {
 		for name, text := range map[string]string{
 			"plain": "GET " + address + " failed", "JSON": string(must(json.Marshal(address))), "JSON in JSON": string(must(json.Marshal(string(must(json.Marshal(address)))))),
@@ -252,7 +252,7 @@ func TestUserInfoGoes(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"http://localhost:3000/a@b", "see https://e2b.dev, or mail a@b.c", "http://[::1]:49983/", `{"url":"http://h","mail":"a@b"}`, "://", "proxy=http://h?x=a@b",
+		"http://localhost:3000/a@b", "see https://e2b.dev, or mail a@b.c", "http://[::1]:49983/", `{"url":"http://h","mail":"a@b"}`, "://", "proxy=http://h?x=a@b", "'http://h', 'a@b'", "'http://h','a@b'", "('http://h') a@b",
 	} {
 		if got := New().String(text); got != text {
 			t.Errorf("%q became %q", text, got)

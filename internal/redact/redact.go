@@ -95,7 +95,7 @@ var (
 	// userInfo is what stands in a URL before its host: a password, or a token in
 	// the place of a name. It may hold an @ itself, and the last one ends it.
 	userInfo = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`(?i)(:(?:\\*/){2})(?:[^\s/?#"'<>\\]|\\+u00[0-9a-f]{2})+@`)
+		return regexp.MustCompile(`(?i)(:(?:\\*/){2})(?:[^\s/?#"'<>\\]|'[^\s/?#"'<>\\,)]|\\+u00[0-9a-f]{2})+@`)
 	})
 	escapedUserInfo = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`(?i)(%3a%2f%2f)(?:[^\s/?#"'<>\\&%]|%(?:[013-9a-f][0-9a-f]|2[0-9a-e]))+%40`)
