@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -272,7 +273,7 @@ func TestExampleStandsFirst(t *testing.T) {
 		if i == 0 { // the others are read long before this one's end
 			text = strings.Repeat(record(0, "i1", "nothing"), 100_000) + text
 		}
-		write(t, filepath.Join(dir, "alloc", fmt.Sprint(i), "alloc", "logs", "orchestrator.stdout.0"), text)
+		write(t, filepath.Join(dir, "alloc", strconv.Itoa(i), "alloc", "logs", "orchestrator.stdout.0"), text)
 	}
 	report, err := Scan(t.Context(), []string{dir}, Options{Redactor: redact.New()})
 	if err != nil || len(report.Findings) != 1 {
