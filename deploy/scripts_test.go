@@ -19,7 +19,7 @@ func e2eScript(t *testing.T, ginkgo, sandproof string) string {
 		"bin/go":        "#!/bin/bash\n[ \"$1\" = build ] && exit 0\n" + ginkgo,
 		"bin/sandproof": "#!/bin/bash\n[ \"$1\" = config ] && echo live && exit 0\n" + sandproof,
 	}
-	for _, name := range []string{"scripts/e2e.sh", "scripts/stop-commands.sh"} {
+	for _, name := range []string{"scripts/e2e.sh", "scripts/stop-commands.sh", "scripts/in-group.sh"} {
 		text, err := os.ReadFile("../" + name)
 		if err != nil {
 			t.Fatal(err)

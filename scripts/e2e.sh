@@ -8,6 +8,7 @@
 # scripts/e2e.sh --label-filter='stage:value'
 set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 3
+. scripts/in-group.sh || exit 3
 
 run=${RUN:-$(date -u +%Y%m%dT%H%M%SZ)-$$}
 suite=("-e2e.run=$run")
@@ -40,17 +41,7 @@ ginkgo=(go tool ginkgo run "$@" ./e2e -- "${suite[@]}")
 # What the gate itself says to the workflow comes after this, and counts.
 [ "${GITHUB_ACTIONS:-}" = true ] && ginkgo=(scripts/stop-commands.sh "${ginkgo[@]}")
 # A stop of this script is one of the suites, which end their sandboxes; the gate
-# comes after them. The ginkgo command hands no signal on, so all processes of
-# its group get it.
-set -m
-"${ginkgo[@]}" &
-suites=$!
-trap 'kill -TERM -- "-$suites" 2>/dev/null' HUP TERM
-trap 'kill -INT -- "-$suites" 2>/dev/null' INT
-while kill -0 "$suites" 2>/dev/null; do
-	wait "$suites"
-done
-wait "$suites"
+# comes after them.
+in_group "${ginkgo[@]}"
 code=$?
-trap - HUP INT TERM
 exec bin/sandproof gate "--ginkgo-exit=$code" "runs/$run"

@@ -4,7 +4,8 @@
 # package lists from which the guests' kernel is fetched. It says nothing
 # when all is there. Without root and without sudo it prints the one command
 # to run. With the argument "race" it also sees to what the tests need: the C
-# compiler of Go's race detector, and the browser that looks at the HTML report.
+# compiler of Go's race detector, what holds JUnit reports to their schema, and
+# the browser that looks at the HTML report.
 set -u
 
 missing=
@@ -28,6 +29,7 @@ need mmdebstrap mmdebstrap
 
 if [ "${1:-}" = race ]; then
 	need cc gcc libc6-dev
+	need xmllint libxml2-utils
 	for browser in chromium chromium-browser google-chrome; do
 		command -v "$browser" >/dev/null 2>&1 && break
 	done || missing="$missing chromium"

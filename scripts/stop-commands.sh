@@ -10,6 +10,7 @@
 # once the command has ended, however it did.
 # https://docs.github.com/actions/reference/workflow-commands-for-github-actions#stopping-and-starting-workflow-commands
 set -u -o pipefail
+. "$(dirname "$0")/in-group.sh" || exit 3
 
 # Nobody who has not read this line can tell the other one.
 token=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
@@ -18,15 +19,7 @@ if [ "${#token}" -ne 32 ]; then
 	exit 3
 fi
 printf '::stop-commands::%s\n' "$token"
-set -m # a group of its own, as in e2e.sh
-"$@" 2>&1 &
-command=$!
-trap 'kill -TERM -- "-$command" 2>/dev/null' HUP TERM
-trap 'kill -INT -- "-$command" 2>/dev/null' INT
-while kill -0 "$command" 2>/dev/null; do
-	wait "$command"
-done
-wait "$command"
+in_group "$@" 2>&1
 code=$?
 # Its last line may have no end.
 printf '\n::%s::\n' "$token"
