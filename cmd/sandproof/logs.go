@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -54,7 +55,12 @@ func scanLogs() *cobra.Command {
 			out := cmd.OutOrStdout()
 			options := history.Options{Since: from, Redactor: redactor()}
 			read := history.Scan
-			if follow {
+			if !follow {
+				// Most of what a scan holds is there from its start, and to look for
+				// garbage so early costs more than to keep it.
+				debug.SetGCPercent(400)
+				debug.SetMemoryLimit(48 << 20)
+			} else {
 				read, options.Seen = history.Follow, func(f history.Finding) { showFinding(out, f, asJSON) }
 			}
 			report, err := read(cmd.Context(), args, options)

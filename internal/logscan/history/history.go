@@ -115,6 +115,7 @@ type scan struct {
 
 	mu       sync.Mutex
 	report   Report
+	memory   *memory
 	findings map[key]*Finding
 	noted    map[string]bool // what is in report.Uncovered
 	long     map[string]bool // the sources of which a line was too long
@@ -143,7 +144,7 @@ func (s *scan) short(text string) string {
 
 func newScan(options Options) *scan {
 	return &scan{
-		Options: options, findings: map[key]*Finding{}, noted: map[string]bool{}, long: map[string]bool{}, logs: map[string]*log{},
+		Options: options, memory: newMemory(), findings: map[key]*Finding{}, noted: map[string]bool{}, long: map[string]bool{}, logs: map[string]*log{},
 		report: Report{Schema: Schema, Findings: []Finding{}},
 	}
 }
@@ -219,7 +220,7 @@ type unit struct {
 }
 
 // unitSize is how much one worker reads at a time, in bytes.
-const unitSize = 16 << 20
+const unitSize = 4 << 20
 
 // stream hands out a log in units. Consecutive files are one text.
 func (s *scan) stream(ctx context.Context, files []logFile, units chan<- unit) {
@@ -326,61 +327,10 @@ type worker struct {
 	log     *log // of what is read just now
 	scanner *search.Scanner
 	scratch []byte // what was read around a line
-	// known are the records of lines that came before, by what follows their time,
-	// and rules those of messages: guests say the same things again and again, and
-	// to decode them and to ask every rule costs more than all else.
-	known map[string][]logscan.Record
-	rules map[string]*logscan.Rule
 }
 
 func newWorker(s *scan) *worker {
-	return &worker{
-		scan: s, scanner: search.New(), scratch: make([]byte, logscan.MaxRecordBytes),
-		known: map[string][]logscan.Record{}, rules: map[string]*logscan.Rule{},
-	}
-}
-
-// maxKnown bounds how many lines and how many messages are remembered, and
-// maxMessage how long they may be, in bytes.
-const (
-	maxKnown   = 2048
-	maxMessage = 512
-)
-
-// records is logscan.Records with a memory, and the time of them all.
-func (w *worker) records(line []byte) (records []logscan.Record, at time.Time) {
-	at, rest := logscan.CutTime(line)
-	if at.IsZero() || len(rest) > maxMessage {
-		records = logscan.Records(line)
-		return records, records[0].Time
-	}
-	if records, known := w.known[string(rest)]; known {
-		return records, at
-	}
-	records = logscan.Records(line)
-	if records[0].Time.Equal(at) {
-		if len(w.known) == maxKnown {
-			clear(w.known)
-		}
-		w.known[string(rest)] = records
-	}
-	return records, records[0].Time
-}
-
-// ruleOf is logscan.Classify with a memory.
-func (w *worker) ruleOf(r logscan.Record) *logscan.Rule {
-	if r.Structured || len(r.Message) > maxMessage {
-		return logscan.Classify(r)
-	}
-	rule, known := w.rules[r.Message]
-	if !known {
-		rule = logscan.Classify(r)
-		if len(w.rules) == maxKnown {
-			clear(w.rules)
-		}
-		w.rules[r.Message] = rule
-	}
-	return rule
+	return &worker{scan: s, scanner: search.New(), scratch: make([]byte, logscan.MaxRecordBytes)}
 }
 
 // unit reads one unit.
@@ -446,20 +396,25 @@ func (u until) Read(p []byte) (int, error) {
 // line judges one line that speaks of cgroups: of a text, and at an offset of
 // its source.
 func (w *worker) line(from around, l search.Line, source string, offset int64) {
-	whole, text := w.enclose(from, l.Offset, l.Data)
-	records, at := w.records(text)
+	var whole logscan.Record
+	records, at, known := w.memory.recall(l.Data)
+	if !known {
+		var text []byte
+		whole, text = w.enclose(from, l.Offset, l.Data)
+		records, at = w.memory.records(text)
+	}
 	if at.IsZero() {
 		at = whole.Time
 	}
 	if !at.IsZero() && at.Before(w.Since) {
 		return
 	}
-	for i, record := range records {
+	for i, r := range records {
+		record, rule := r.Record, r.rule
 		record.Time = at
 		if whole.SandboxID != "" {
 			record.SandboxID, record.TemplateID, record.ByText = whole.SandboxID, whole.TemplateID, false
 		}
-		rule := w.ruleOf(record)
 		w.mu.Lock()
 		w.log.sandbox = w.log.sandbox || record.SandboxID != ""
 		if i == 0 {

@@ -148,7 +148,7 @@ func LineEnd(r io.ReaderAt, at, size int64) (int64, error) {
 	if at <= 0 {
 		return 0, nil
 	}
-	buf := make([]byte, 1<<10) // longer than nearly every line
+	buf := make([]byte, 256) // longer than what is left of most lines
 	for from := at - 1; from < size; {
 		n, err := r.ReadAt(buf[:min(int64(len(buf)), size-from)], from)
 		if feed := bytes.IndexByte(buf[:n], '\n'); feed >= 0 {

@@ -29,10 +29,13 @@ func isWord(text []byte, g, from int) bool {
 
 // Eight bytes at once, in plain Go.
 const (
-	each   = 0x0101010101010101
-	highs  = 0x8080808080808080
-	wide   = 8
-	stride = 8 * wide
+	each  = 0x0101010101010101
+	highs = 0x8080808080808080
+	wide  = 8
+	part  = 8 * wide
+	// stride is what is looked at between two questions whether to go on; they
+	// and the loop's own work weigh the less the longer it is.
+	stride = 3 * part
 )
 
 // The sums below have highest bits set where a byte is zero, which borrows when
@@ -53,36 +56,59 @@ func pairs(first, second, third uint64) uint64 {
 	return ((g | (second ^ 'r'*each)) - each) | ((g | (third ^ 'b'*each)) - each)
 }
 
-// anyPair tells whether pairs finds any in a stride.
-func anyPair(t *[stride + 2]byte) bool {
+// anyPair tells whether pairs finds any in a part.
+func anyPair(t *[part + 2]byte) bool {
+	le := binary.LittleEndian
 	marks := uint64(0)
-	for i := 0; i < stride; i += wide {
-		marks |= pairs(word(t[i:]), word(t[i+1:]), word(t[i+2:]))
+	for i := 0; i < part; i += wide {
+		marks |= pairs(le.Uint64(t[i:]), le.Uint64(t[i+1:]), le.Uint64(t[i+2:]))
 	}
 	return marks&highs != 0
 }
 
-func word(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
-
 // portable returns where the next word is in text, from a place on at which no
 // word has begun, and len(text) where there is none.
 func portable(text []byte, from int) int {
-	i := from
+	le := binary.LittleEndian
+	i := from &^ (wide - 1) // words in their places are loaded faster
 	for ; i+stride+2 <= len(text); i += stride {
 		t := (*[stride + 2]byte)(text[i:])
-		marks := may(word(t[0:8]), word(t[2:10])) |
-			may(word(t[8:16]), word(t[10:18])) |
-			may(word(t[16:24]), word(t[18:26])) |
-			may(word(t[24:32]), word(t[26:34])) |
-			may(word(t[32:40]), word(t[34:42])) |
-			may(word(t[40:48]), word(t[42:50])) |
-			may(word(t[48:56]), word(t[50:58])) |
-			may(word(t[56:64]), word(t[58:66]))
-		if marks&highs == 0 || !anyPair(t) {
+		// Written out, as the compiler unrolls no loop.
+		one := may(le.Uint64(t[0:8]), le.Uint64(t[2:10])) |
+			may(le.Uint64(t[8:16]), le.Uint64(t[10:18])) |
+			may(le.Uint64(t[16:24]), le.Uint64(t[18:26])) |
+			may(le.Uint64(t[24:32]), le.Uint64(t[26:34])) |
+			may(le.Uint64(t[32:40]), le.Uint64(t[34:42])) |
+			may(le.Uint64(t[40:48]), le.Uint64(t[42:50])) |
+			may(le.Uint64(t[48:56]), le.Uint64(t[50:58])) |
+			may(le.Uint64(t[56:64]), le.Uint64(t[58:66]))
+		two := may(le.Uint64(t[64:72]), le.Uint64(t[66:74])) |
+			may(le.Uint64(t[72:80]), le.Uint64(t[74:82])) |
+			may(le.Uint64(t[80:88]), le.Uint64(t[82:90])) |
+			may(le.Uint64(t[88:96]), le.Uint64(t[90:98])) |
+			may(le.Uint64(t[96:104]), le.Uint64(t[98:106])) |
+			may(le.Uint64(t[104:112]), le.Uint64(t[106:114])) |
+			may(le.Uint64(t[112:120]), le.Uint64(t[114:122])) |
+			may(le.Uint64(t[120:128]), le.Uint64(t[122:130]))
+		three := may(le.Uint64(t[128:136]), le.Uint64(t[130:138])) |
+			may(le.Uint64(t[136:144]), le.Uint64(t[138:146])) |
+			may(le.Uint64(t[144:152]), le.Uint64(t[146:154])) |
+			may(le.Uint64(t[152:160]), le.Uint64(t[154:162])) |
+			may(le.Uint64(t[160:168]), le.Uint64(t[162:170])) |
+			may(le.Uint64(t[168:176]), le.Uint64(t[170:178])) |
+			may(le.Uint64(t[176:184]), le.Uint64(t[178:186])) |
+			may(le.Uint64(t[184:192]), le.Uint64(t[186:194]))
+		if (one|two|three)&highs == 0 {
 			continue
 		}
-		if at := among(text, i, i+stride, from); at >= 0 {
-			return at
+		for n, marks := range [...]uint64{one, two, three} {
+			begin := i + n*part
+			if marks&highs == 0 || !anyPair((*[part + 2]byte)(text[begin:])) {
+				continue
+			}
+			if at := among(text, begin, begin+part, from); at >= 0 {
+				return at
+			}
 		}
 	}
 	if at := among(text, i, len(text), from); at >= 0 {
