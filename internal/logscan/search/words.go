@@ -36,6 +36,8 @@ const (
 	// stride is what is looked at between two questions whether to go on; they
 	// and the loop's own work weigh the less the longer it is.
 	stride = 3 * part
+	// behind is how much of a word that begins in a part is looked at behind it.
+	behind = 4
 )
 
 // The sums below have highest bits set where a byte is zero, which borrows when
@@ -50,18 +52,19 @@ func may(first, third uint64) uint64 {
 	return ((first ^ 'g'*each) | (third&(shared*each) ^ both*each)) - each
 }
 
-// pairs looks, at eight places, for a "g" before an "r", or two before a "b".
-func pairs(first, second, third uint64) uint64 {
+// words looks, at eight places, for a "gro", or for a "g" that has a "b" and a
+// "c" where "g back" has them.
+func words(first, second, third, fifth uint64) uint64 {
 	g := first ^ 'g'*each
-	return ((g | (second ^ 'r'*each)) - each) | ((g | (third ^ 'b'*each)) - each)
+	return ((g | (second ^ 'r'*each) | (third ^ 'o'*each)) - each) | ((g | (third ^ 'b'*each) | (fifth ^ 'c'*each)) - each)
 }
 
-// anyPair tells whether pairs finds any in a part.
-func anyPair(t *[part + 2]byte) bool {
+// anyWord tells whether words finds any in a part.
+func anyWord(t *[part + behind]byte) bool {
 	le := binary.LittleEndian
 	marks := uint64(0)
 	for i := 0; i < part; i += wide {
-		marks |= pairs(le.Uint64(t[i:]), le.Uint64(t[i+1:]), le.Uint64(t[i+2:]))
+		marks |= words(le.Uint64(t[i:]), le.Uint64(t[i+1:]), le.Uint64(t[i+2:]), le.Uint64(t[i+4:]))
 	}
 	return marks&highs != 0
 }
@@ -71,8 +74,8 @@ func anyPair(t *[part + 2]byte) bool {
 func portable(text []byte, from int) int {
 	le := binary.LittleEndian
 	i := from &^ (wide - 1) // words in their places are loaded faster
-	for ; i+stride+2 <= len(text); i += stride {
-		t := (*[stride + 2]byte)(text[i:])
+	for ; i+stride+behind <= len(text); i += stride {
+		t := (*[stride + behind]byte)(text[i:])
 		// Written out, as the compiler unrolls no loop.
 		one := may(le.Uint64(t[0:8]), le.Uint64(t[2:10])) |
 			may(le.Uint64(t[8:16]), le.Uint64(t[10:18])) |
@@ -103,7 +106,7 @@ func portable(text []byte, from int) int {
 		}
 		for n, marks := range [...]uint64{one, two, three} {
 			begin := i + n*part
-			if marks&highs == 0 || !anyPair((*[part + 2]byte)(text[begin:])) {
+			if marks&highs == 0 || !anyWord((*[part + behind]byte)(text[begin:])) {
 				continue
 			}
 			if at := among(text, begin, begin+part, from); at >= 0 {
