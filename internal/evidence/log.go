@@ -70,8 +70,8 @@ type Confidence string
 const (
 	ByField  Confidence = "field"  // the record names the sandbox
 	ByOrigin Confidence = "origin" // the orchestrator's text names the sandbox
-	// ByExclusion: it names nobody, and no record of the window, which was read
-	// whole, names another sandbox.
+	// ByExclusion: it names nobody and is not of an earlier time, and no record of
+	// the window, which was read whole, names another sandbox.
 	ByExclusion Confidence = "exclusion"
 	ByWindow    Confidence = "window" // only its time fits
 )

@@ -194,10 +194,22 @@ func claim(log *evidence.Log, stranger bool) {
 		return
 	}
 	for i := range log.Findings {
-		if log.Findings[i].Confidence == evidence.ByWindow {
-			log.Findings[i].Confidence = evidence.ByExclusion
+		if f := &log.Findings[i]; f.Confidence == evidence.ByWindow && !ofEarlier(*f, log) {
+			f.Confidence = evidence.ByExclusion
 		}
 	}
+}
+
+// ofEarlier tells whether a line's own time says that it is of an earlier
+// sandbox, whose line came late: it lies well before the window and before the
+// first record of this sandbox, which goes by the same clock.
+func ofEarlier(f evidence.Finding, log *evidence.Log) bool {
+	const well = time.Minute
+	begun := log.Start
+	if !log.First.IsZero() && log.First.Before(begun) {
+		begun = log.First
+	}
+	return !f.Time.IsZero() && f.Time.Before(begun.Add(-well))
 }
 
 // Said classifies a message of the log that the API keeps of one sandbox:

@@ -78,6 +78,8 @@ func TestWhose(t *testing.T) {
 		{"somebody else was there, in JSON", ours + raw + `{"msg":"x","sandboxID":"iother"}` + "\n", evidence.ByWindow},
 		{"somebody else was there, in words", ours + raw + "-> [sandbox iother]: x\n", evidence.ByWindow},
 		{"nobody was there", raw, evidence.ByWindow},
+		{"nobody else was there, and the line has a time", ours + "2026-01-20T10:00:00.000Z  INFO  " + fallback + "  {}\n", evidence.ByExclusion},
+		{"a line of an earlier time", ours + "1999-12-31T23:58:30.000Z  INFO  " + fallback + "  {}\n", evidence.ByWindow},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			log := window(t, nil, func(n node) { n.write("a", "orchestrator.stdout.0", test.text) })
