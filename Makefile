@@ -109,11 +109,11 @@ fuzz-guest: ## Run the fuzz targets of everything that reads a guest's text, or 
 	@scripts/fuzz.sh 30s cmd/guestprobe internal/cgroup2 internal/evidence internal/logscan internal/requirement internal/sandboxapi/envd
 
 .PHONY: real-servers
-real-servers: test-deps ## Build a real Loki into the cache and read logs from it.
+real-servers: test-deps ## Build a real Loki and a real Nomad into the cache and read logs from them.
 	@scripts/real-servers.sh
 
 .PHONY: nightly
-nightly: test-deps ## Run what takes long: all faults three times, 200 seeds of the log torture, a real Loki, 100 random kills, 200 templates in one run, the measured guests whole, and every fuzz target for a minute.
+nightly: test-deps ## Run what takes long: all faults three times, 200 seeds of the log torture, a real Loki and a real Nomad, 100 random kills, 200 templates in one run, the measured guests whole, and every fuzz target for a minute.
 	for round in 1 2 3; do $(MAKE) faults || exit 1; done
 	SANDPROOF_TORTURE=200 go test -race -count 1 -timeout 60m -run '^TestTorture$$' ./internal/logscan
 	$(MAKE) real-servers

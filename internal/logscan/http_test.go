@@ -2,6 +2,7 @@ package logscan
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,8 +22,9 @@ import (
 
 // serveNomad answers as a Nomad agent does, from a node's files: with the status
 // codes and words of command/agent/fs_endpoint.go and client/fs_endpoint.go of
-// Nomad 1.6, the last under the MPL.
-func serveNomad(t *testing.T, n node) Nomad {
+// Nomad 1.6, the last under the MPL. A file that is missing is a bad request by
+// those; the real agent of TestRealNomad says it with status 200.
+func serveNomad(t *testing.T, n node, missing int) Nomad {
 	t.Helper()
 	refuse := func(w http.ResponseWriter, status int, words string) {
 		w.WriteHeader(status)
@@ -94,7 +96,7 @@ func serveNomad(t *testing.T, n node) Nomad {
 		}
 		path := filepath.Join(dir, r.FormValue("path"))
 		if _, err := os.Stat(path); err != nil {
-			refuse(w, http.StatusBadRequest, err.Error())
+			refuse(w, missing, err.Error())
 			return
 		}
 		data, err := os.ReadFile(path)
@@ -136,6 +138,13 @@ func remote(t *testing.T, source Source, nonce string, during func()) *evidence.
 }
 
 func TestNomad(t *testing.T) {
+	for _, missing := range []int{http.StatusBadRequest, http.StatusOK} {
+		t.Run(strconv.Itoa(missing), func(t *testing.T) { testNomad(t, missing) })
+	}
+}
+
+func testNomad(t *testing.T, missing int) {
+	t.Helper()
 	failed := records("iours", append(slices.Clone(boot), fallback)...)
 	for _, test := range []struct {
 		name, want, hole string
@@ -173,7 +182,7 @@ func TestNomad(t *testing.T) {
 			n := newNode(t)
 			n.write("a", "orchestrator.stdout.2", failed)
 			n.write("a", "orchestrator.stdout.3", failed)
-			log := remote(t, serveNomad(t, n), "", func() { test.during(n) })
+			log := remote(t, serveNomad(t, n, missing), "", func() { test.during(n) })
 			if got := reading(log); got != test.want {
 				t.Errorf("read as %s, want %s: %+v", got, test.want, log)
 			}
@@ -184,14 +193,36 @@ func TestNomad(t *testing.T) {
 	}
 	n := newNode(t)
 	n.write("a", "orchestrator.stdout.0", failed)
-	source := serveNomad(t, n)
+	source := serveNomad(t, n, missing)
 	unknown := source
 	unknown.Job = "orchestrater"
 	if _, err := unknown.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "live.nomad.job") {
 		t.Errorf("a job that Nomad does not know: %v", err)
 	}
+	place := &nomadPlace{source: source, client: newClient(t), sizes: map[string]int64{}, shed: map[string]bool{}}
+	noText(t, place.file(t.Context(), "a/alloc/logs/orchestrator.stdout.7"))
 	t.Setenv("NOMAD_TOKEN", "wrong-and-secret")
 	if _, err := source.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "give a token") || strings.Contains(err.Error(), "wrong-and-secret") {
 		t.Errorf("a wrong token: %v", err)
+	}
+}
+
+func newClient(t *testing.T) *api.Client {
+	t.Helper()
+	client, err := api.NewClient(api.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// noText: a file that is gone has no text, whatever length it is asked for.
+func noText(t *testing.T, gone *nomadFile) {
+	t.Helper()
+	for length := 1; length < 1<<9; length++ {
+		data := make([]byte, length)
+		if n, err := gone.ReadAt(data, 0); n > 0 || !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("%d bytes of a file that is gone are read as %q, %v", length, data[:n], err)
+		}
 	}
 }

@@ -155,27 +155,7 @@ const logDirectory = "alloc/logs"
 
 // open implements place.
 func (p *nomadPlace) open(ctx context.Context, f logFile) (opened, error) {
-	alloc, name, _ := strings.Cut(f.path, "/")
-	// A read belongs to the window and not to the call in which the file was
-	// found; each is bounded by the client.
-	ctx = context.WithoutCancel(ctx)
-	file := &nomadFile{place: p, path: f.path, read: func(data []byte, offset int64) (int, error) {
-		query, cancel := p.options(ctx)
-		defer cancel()
-		query.Params = map[string]string{"path": name, "offset": strconv.FormatInt(offset, 10), "limit": strconv.Itoa(len(data))}
-		// Not by AllocFS.ReadAt, which asks for the node's address each time and
-		// goes there where it can: the server is what was configured.
-		body, err := p.client.Raw().Response("/v1/client/fs/readat/"+url.PathEscape(alloc), query)
-		if err != nil {
-			return 0, refused(err)
-		}
-		defer func() { _ = body.Close() }()
-		n, err := io.ReadFull(body, data)
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			err = io.EOF
-		}
-		return n, err
-	}}
+	file := p.file(ctx, f.path)
 	size, err := file.size()
 	if err != nil {
 		return nil, err
@@ -185,6 +165,50 @@ func (p *nomadPlace) open(ctx context.Context, f logFile) (opened, error) {
 		return nil, fmt.Errorf("read the beginning of %s: %w", f.path, err)
 	}
 	return file, nil
+}
+
+// file is one file, by its allocation and its path there.
+func (p *nomadPlace) file(ctx context.Context, name string) *nomadFile {
+	alloc, inAlloc, _ := strings.Cut(name, "/")
+	// A read belongs to the window and not to the call in which the file was
+	// found; each is bounded by the client.
+	ctx = context.WithoutCancel(ctx)
+	return &nomadFile{place: p, path: name, read: func(data []byte, offset int64) (int, error) {
+		query, cancel := p.options(ctx)
+		defer cancel()
+		query.Params = map[string]string{"path": inAlloc, "offset": strconv.FormatInt(offset, 10), "limit": strconv.Itoa(len(data))}
+		// Not by AllocFS.ReadAt, which asks for the node's address each time and
+		// goes there where it can: the server is what was configured.
+		body, err := p.client.Raw().Response("/v1/client/fs/readat/"+url.PathEscape(alloc), query)
+		if err != nil {
+			return 0, refused(err)
+		}
+		defer func() { _ = body.Close() }()
+		n, err := io.ReadFull(body, data)
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return n, err
+		}
+		return told(data, n, body)
+	}}
+}
+
+// told is what readat answered, of which n bytes were read into data: the file's
+// bytes, or words about them. Nomad 1.6.1 was seen to say with status 200 that a
+// file is not there, or that a token may not read it.
+func told(data []byte, n int, rest io.Reader) (int, error) {
+	const words = 1 << 10
+	more := make([]byte, words)
+	m, _ := io.ReadFull(rest, more)
+	text := strings.ToValidUTF8(string(data[:min(n, words)])+string(more[:m]), "\uFFFD")
+	switch {
+	case strings.HasPrefix(text, "stat /") && strings.HasSuffix(text, syscall.ENOENT.Error()):
+		return 0, fmt.Errorf("Nomad says %q: %w", text, os.ErrNotExist)
+	case m > 0 || text == "rpc error: Permission denied":
+		return 0, fmt.Errorf("Nomad does not answer with the %d bytes that were asked for, it says %q", len(data), text)
+	case n < len(data):
+		return n, io.EOF
+	}
+	return n, nil
 }
 
 // headSize is by how much of its beginning a file is known again, in bytes: the
