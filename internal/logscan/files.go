@@ -671,7 +671,7 @@ func nothing(p place) string {
 	said := "there is no log file " + p.Name()
 	f, onDisk := p.(Files)
 	if !onDisk {
-		return said
+		return "there is no log file of " + p.Name()
 	}
 	dirs, err := expand(f.Dirs)
 	switch {
