@@ -23,17 +23,6 @@ func load(args []string) (config.Config, error) {
 	return config.Load(from)
 }
 
-// loadUnnamed does so for a command that asks the API which templates there
-// are.
-func loadUnnamed(args []string) (config.Config, error) {
-	from, err := sources(args)
-	if err != nil {
-		return config.Config{}, err
-	}
-	from.Unnamed = true
-	return config.Load(from)
-}
-
 // sources are where the configuration comes from besides its file.
 func sources(args []string) (config.Sources, error) {
 	var flags config.Flags

@@ -60,14 +60,20 @@ func templates() *cobra.Command {
 			if shards < 1 {
 				return fmt.Errorf("--shards %d: want 1 or more", shards)
 			}
-			c, err := loadUnnamed(args)
+			from, err := sources(args)
+			if err != nil {
+				return err
+			}
+			// Where nobody names templates the API is asked which there are.
+			from.Unnamed = true
+			c, err := config.Load(from)
 			if err != nil {
 				return err
 			}
 			if c.Target != config.TargetLive {
 				return fmt.Errorf("templates asks an E2B API, and the target is %s: set E2B_API_URL or E2B_DOMAIN, and E2B_API_KEY", c.Target)
 			}
-			if slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(strings.TrimLeft(arg, "-"), "e2e.templates=") }) {
+			if from.Flags.Templates != "" {
 				d := named(c)
 				text, err := d.render(format, shards)
 				fmt.Fprint(cmd.OutOrStdout(), text)

@@ -173,6 +173,22 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
+// Whoever names templates and names none is told so: it is not "nothing to
+// judge", and not what the API or the file lists.
+func TestTemplatesNamesNothing(t *testing.T) {
+	for _, file := range []string{"", "templates: [{name: base}]\n"} {
+		serve(t, &deployment{templates: []sandboxapi.Template{offer("id-base", firstBuild, "base")}}, file)
+		for value, says := range map[string]string{"": "it is empty", " ": "it is empty", ",": "no template is named", ", ,": "no template is named"} {
+			for _, format := range []string{"text", "names", "json", "github-matrix"} {
+				exit, text := command(t, "templates", "--format="+format, "--", "-e2e.target=live", "-e2e.templates="+value)
+				if exit != verdict.ExitInfra || !strings.Contains(text, says) || strings.Contains(text, nothingToJudge) {
+					t.Errorf("%q, %q, %s: exit %d: %s", file, value, format, exit, text)
+				}
+			}
+		}
+	}
+}
+
 func TestTemplatesFormats(t *testing.T) {
 	serve(t, &deployment{templates: []sandboxapi.Template{offer("id-a", firstBuild, "a"), offer("id-b", firstBuild, "b")}}, "")
 	const matrix = `{"include":[{"shard":"1/2","number":1,"templates":"a,b"},{"shard":"2/2","number":2,"templates":"a,b"}]}` + "\n"

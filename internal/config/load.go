@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"net/url"
@@ -30,13 +31,29 @@ type Flags struct {
 // Register declares the flags, each with the prefix that keeps it apart from
 // Ginkgo's own.
 func (f *Flags) Register(set *flag.FlagSet) {
-	set.StringVar(&f.Config, "e2e.config", "", "configuration `file`; default: ginkgo.yml of the module or repository")
-	set.StringVar(&f.Target, "e2e.target", "", "where sandboxes come from: auto, live or lab")
-	set.StringVar(&f.Profile, "e2e.profile", "", "what decides a verdict: auto, core, gate or extended")
-	set.StringVar(&f.Templates, "e2e.templates", "", "`names` of the templates to judge, comma-separated")
-	set.StringVar(&f.Envd, "e2e.envd", "", "in the lab: \"stand-in VERSION\", or the `path` of an envd binary, for every template")
-	set.StringVar(&f.Shard, "e2e.shard", "", "judge only this `part` of the templates, such as 2/3; sandproof merge makes one run of all")
+	declare := func(to *string, name, usage string) { set.Var((*given)(to), name, usage) }
+	declare(&f.Config, "e2e.config", "configuration `file`; default: ginkgo.yml of the module or repository")
+	declare(&f.Target, "e2e.target", "where sandboxes come from: auto, live or lab")
+	declare(&f.Profile, "e2e.profile", "what decides a verdict: auto, core, gate or extended")
+	declare(&f.Templates, "e2e.templates", "`names` of the templates to judge, comma-separated")
+	declare(&f.Envd, "e2e.envd", "in the lab: \"stand-in VERSION\", or the `path` of an envd binary, for every template")
+	declare(&f.Shard, "e2e.shard", "judge only this `part` of the templates, such as 2/3; sandproof merge makes one run of all")
 }
+
+// given is a flag's value that is never empty: a variable that is not set must
+// not choose a default where somebody asked for more.
+type given string
+
+// Set refuses what says nothing.
+func (g *given) Set(text string) error {
+	if strings.TrimSpace(text) == "" {
+		return errors.New("it is empty: say what is wanted, or leave the flag out")
+	}
+	*g = given(text)
+	return nil
+}
+
+func (g *given) String() string { return string(*g) }
 
 // Sources are where a configuration comes from besides its file.
 type Sources struct {
@@ -98,7 +115,9 @@ func Resolve(s Sources) (Config, Origins, error) {
 	c.checkTemplates(&p, c.Templates)
 	c.selectTemplates(s.Flags.Templates)
 	c.checkTemplates(&p, c.Templates)
-	if len(c.Templates) == 0 && !s.Unnamed && (c.Target == TargetLab || c.Target == TargetLive) {
+	// Whoever names templates and names none has not asked the API for them.
+	unnamed := s.Unnamed && s.Flags.Templates == ""
+	if len(c.Templates) == 0 && !unnamed && (c.Target == TargetLab || c.Target == TargetLive) {
 		p.addf("no template is named: list them in ginkgo.yml, or say -e2e.templates=NAME (make e2e TEMPLATES=NAME)")
 	}
 	c.cutTemplates(&p)

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"flag"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -279,5 +281,19 @@ lab:
 	}
 	if diff := cmp.Diff(recipes, c.Lab.Recipes); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A flag that is given and says nothing, as one of a variable that is not set, is
+// an error: no default comes in the place of what somebody asked for.
+func TestEmptyFlags(t *testing.T) {
+	for _, name := range []string{"config", "target", "profile", "templates", "envd", "shard"} {
+		for _, value := range []string{"", " "} {
+			var flags Flags
+			set := flag.NewFlagSet("suites", flag.ContinueOnError)
+			set.SetOutput(io.Discard)
+			flags.Register(set)
+			wantError(t, set.Parse([]string{"-e2e." + name + "=" + value}), "-e2e."+name, "leave the flag out")
+		}
 	}
 }

@@ -128,4 +128,6 @@ func TestUnnamed(t *testing.T) {
 	}
 	_, err := Load(Sources{Dir: tree(t, file), Environ: []string{key}})
 	wantError(t, err, "no template is named")
+	_, err = Load(Sources{Dir: tree(t, file+"templates: [{name: base}]\n"), Environ: []string{key}, Unnamed: true, Flags: Flags{Templates: ", ,"}})
+	wantError(t, err, "no template is named")
 }
