@@ -47,7 +47,8 @@ func templates() *cobra.Command {
 		Long: "templates asks the API which templates it offers, and lists those whose build was not judged isolated yet, by this\n" +
 			"profile or one that asks for more: new ones, and those that were rebuilt. Without --changed-since it lists all.\n" +
 			"Templates of ginkgo.yml that the API does not list (another team's, or a tag) are always listed: a rebuild of them\n" +
-			"could not be seen. With -e2e.templates=A,B it lists those, whatever was green.\n\n" +
+			"could not be seen. With -e2e.templates=A,B it lists those, whatever was green. A template without a finished build is\n" +
+			"left out, unless ginkgo.yml names it.\n\n" +
 			"Where there is none, every format says \"" + nothingToJudge + "\" (json: in says); no output is ever empty.\n" +
 			"Exit codes: 0 listed; 3 trouble of the API or the configuration, and then nothing is known.",
 		Example: "  templates=$(sandproof templates --changed-since last-green.json --format names) && make e2e TARGET=live TEMPLATES=\"$templates\"\n" +
@@ -156,7 +157,7 @@ func discover(ctx context.Context, c config.Config, greens rundir.Greens) (disco
 		if o.BuildID != "" && !config.ValidName(o.BuildID) {
 			return discovery{}, fmt.Errorf("the API lists template %s with the build %q, which is no ID: is this an E2B API?", o.Name, o.BuildID)
 		}
-		judge, err := o.compare(ctx, client, greens, c.Profile)
+		judge, err := o.compare(ctx, client, greens, c)
 		switch {
 		case err != nil:
 			return discovery{}, err
@@ -174,26 +175,44 @@ func discover(ctx context.Context, c config.Config, greens rundir.Greens) (disco
 	d.order(c.Inventory)
 	d.Says = fmt.Sprintf("%d of %d templates to judge", len(d.Judge), len(d.Judge)+len(d.LeftOut))
 	if len(d.Judge) == 0 {
+		// No build is none that was judged: of such a template nothing is known.
+		for _, o := range d.LeftOut {
+			if o.unbuilt() {
+				return discovery{}, fmt.Errorf("no template is new or was rebuilt, but of template %s the API lists no finished build, so nothing is known of it: "+
+					"finish its build, remove it, or name the templates to judge (-e2e.templates=A,B)", o.Name)
+			}
+		}
 		d.Says = fmt.Sprintf("%s: none of the %d templates is new or was rebuilt", nothingToJudge, len(d.LeftOut))
 	}
 	return d, nil
 }
 
+// unbuilt tells whether the API lists the ID of no build, which is how E2B's
+// server lists a template of which no build has ended well yet.
+func (o *offered) unbuilt() bool { return o.BuildID != "" && strings.Trim(o.BuildID, "0-") == "" }
+
 // compare tells whether a template is to be judged, and why.
-func (o *offered) compare(ctx context.Context, client *sandboxapi.Client, greens rundir.Greens, profile config.Profile) (judge bool, err error) {
-	if strings.Trim(o.BuildID, "0-") == "" {
-		o.Reason = "it has no finished build, so no sandbox can be made of it"
-		return false, nil
-	}
+func (o *offered) compare(ctx context.Context, client *sandboxapi.Client, greens rundir.Greens, c config.Config) (judge bool, err error) {
 	g, known := greens.Builds[o.TemplateID]
 	switch {
+	case o.BuildID == "":
+		o.Reason = "the API does not tell its build, so a rebuild could not be seen"
+		return true, nil
+	case o.unbuilt():
+		o.Reason = "it has no finished build, so no sandbox can be made of it"
+		// What the configuration names is asked for, whatever the list says.
+		judge = slices.ContainsFunc(c.Inventory, func(t config.Template) bool { return t.Name == o.Name })
+		if judge {
+			o.Reason = "the API lists no finished build of it, and the configuration names it"
+		}
+		return judge, nil
 	case !known:
 		o.Reason = "new, or not isolated when it was last judged"
 		return true, nil
 	case !strings.EqualFold(g.BuildID, o.BuildID):
 		o.Reason = fmt.Sprintf("rebuilt: build %s was green in run %s", g.BuildID, g.Run)
 		return true, nil
-	case !g.Profile.Covers(profile):
+	case !g.Profile.Covers(c.Profile):
 		o.Reason = fmt.Sprintf("this build was green in run %s by profile %s only", g.Run, g.Profile)
 		return true, nil
 	case g.Harness != version:

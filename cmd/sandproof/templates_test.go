@@ -151,6 +151,9 @@ func TestTemplates(t *testing.T) {
 		{"the profile asked for more", []sandboxapi.Template{base}, nil, "", []string{gatedRun(t, "live", "gate", green)}, nothingToJudge, "nothing to judge: none of the 1 templates is new or was rebuilt"},
 		{"none", []sandboxapi.Template{base}, nil, "", []string{gatedRun(t, "live", "core", green)}, nothingToJudge, "nothing to judge"},
 		{"one has no build yet", []sandboxapi.Template{base, offer("id-new", noBuild, "new")}, nil, "", nil, "base", "left out: new (build " + noBuild + "): it has no finished build"},
+		{"one has no build yet and is configured", []sandboxapi.Template{base, offer("id-new", noBuild, "new")}, nil, "templates: [{name: base}, {name: new}]\n", nil, "base,new", "to judge: new (build " + noBuild + "): the API lists no finished build"},
+		{"the API tells no build", []sandboxapi.Template{base, offer("id-mute", "", "mute")}, nil, "", []string{gatedRun(t, "live", "core", green)}, "mute", "to judge: mute: the API does not tell its build"},
+		{"the API tells the build of none", []sandboxapi.Template{offer("id-base", "", "base")}, nil, "", []string{gatedRun(t, "live", "core", green)}, "base", "1 of 1 templates to judge"},
 		{"the inventory's order and names", []sandboxapi.Template{base, desktop}, nil, "templates: [{name: id-desktop}, {name: base}]\n", nil, "id-desktop,base", ""},
 		{"one of another team", []sandboxapi.Template{base}, nil, "templates: [{name: public}]\n", []string{gatedRun(t, "live", "core", green)}, "public", "a rebuild could not be seen"},
 		{"a tag", []sandboxapi.Template{base}, nil, "templates: [{name: \"base:v2\"}, {name: base}]\n", []string{gatedRun(t, "live", "core", judged{"base:v2", "id-base", firstBuild, requirement.Pass, later})}, "base:v2,base", ""},
@@ -170,6 +173,19 @@ func TestTemplates(t *testing.T) {
 				t.Errorf("exit %d, want %q in:\n%s", exit, test.says, text)
 			}
 		})
+	}
+}
+
+// A template without a build is none that was found isolated, so that one beside
+// others that were is not "nothing to judge".
+func TestTemplatesWithoutABuild(t *testing.T) {
+	since := gatedRun(t, "live", "core", judged{"base", "id-base", firstBuild, requirement.Pass, made.Add(time.Hour)})
+	serve(t, &deployment{templates: []sandboxapi.Template{offer("id-base", firstBuild, "base"), offer("id-new", noBuild, "new")}}, "")
+	for _, format := range []string{"text", "names", "json", "github-matrix"} {
+		exit, text := command(t, "templates", "--changed-since", since, "--format", format)
+		if exit != verdict.ExitInfra || !strings.Contains(text, "of template new the API lists no finished build") || strings.Contains(text, nothingToJudge) {
+			t.Errorf("%s: exit %d: %s", format, exit, text)
+		}
 	}
 }
 
@@ -223,6 +239,7 @@ func TestTemplatesInTrouble(t *testing.T) {
 		"an object":          {status: http.StatusOK, body: "{}"},
 		"a hostile build":    {templates: []sandboxapi.Template{offer("id-x", "\x1b[2Jnothing to judge", "x")}},
 		"a hostile ID":       {templates: []sandboxapi.Template{offer("x\nnothing to judge", firstBuild)}},
+		"no build at all":    {templates: []sandboxapi.Template{offer("id-x", noBuild, "x"), offer("id-y", noBuild, "y")}},
 		"nameless":           {status: http.StatusOK, body: `[{}]`},
 	} {
 		t.Run(name, func(t *testing.T) {
