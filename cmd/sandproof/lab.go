@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,8 +14,7 @@ import (
 	"sandproof/internal/fixtures/lab"
 )
 
-// load reads the configuration as the suites do, from the same flags. Those
-// that only the suites know are passed over.
+// load reads the configuration as the suites do, from the same flags.
 func load(args []string) (config.Config, error) {
 	from, err := sources(args)
 	if err != nil {
@@ -23,21 +23,29 @@ func load(args []string) (config.Config, error) {
 	return config.Load(from)
 }
 
-// sources are where the configuration comes from besides its file.
+// sources are where the configuration comes from besides its file. All flags of
+// the suites may stand there, those of the run itself and Ginkgo's too, and have
+// no meaning here; whatever else stands there was meant to choose something, and
+// must not be passed over.
 func sources(args []string) (config.Sources, error) {
 	var flags config.Flags
 	set := flag.NewFlagSet("sandproof", flag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	flags.Register(set)
-	var known []string
-	for _, arg := range args {
-		name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		if set.Lookup(name) != nil {
-			known = append(known, arg)
-		}
+	for _, name := range []string{"e2e.run", "e2e.runs", "e2e.probe"} {
+		set.String(name, "", "")
 	}
-	if err := set.Parse(known); err != nil {
-		return config.Sources{}, fmt.Errorf("flags: %w", err)
+	set.Bool("e2e.keep-on-failure", false, "")
+	ofSuites := slices.DeleteFunc(slices.Clone(args), func(arg string) bool {
+		name, dashed := strings.CutPrefix(arg, "-")
+		name = strings.TrimPrefix(name, "-")
+		return dashed && (strings.HasPrefix(name, "ginkgo.") || strings.HasPrefix(name, "test."))
+	})
+	if err := set.Parse(ofSuites); err != nil {
+		return config.Sources{}, fmt.Errorf("flags of the suites: %w", err)
+	}
+	if set.NArg() > 0 {
+		return config.Sources{}, fmt.Errorf("flags of the suites: %q is none: want those such as -e2e.templates=A,B, or -ginkgo.NAME=VALUE in one word", set.Arg(0))
 	}
 	dir, err := os.Getwd()
 	if err != nil {
