@@ -141,6 +141,26 @@ func TestGatesAlwaysRun(t *testing.T) {
 		}
 	}
 	release := workflows(t)["release-gate.yml"].Jobs
+	// An input that a caller leaves empty asks for what is promised, in every step.
+	asked := 0
+	for id, job := range release {
+		for _, s := range job.Steps {
+			for _, name := range []string{"PROFILE", "GATE_PROFILE"} {
+				if profile, has := s.Env[name]; has {
+					asked++
+					if profile != "${{ inputs.profile || 'gate' }}" {
+						t.Errorf("job %s: %s is %s", id, name, profile)
+					}
+				}
+			}
+			if strings.Contains(s.Run, "scripts/gate-shards.sh") && s.Env["GATE_PROFILE"] == "" {
+				t.Errorf("job %s gates by the profile of whatever was run", id)
+			}
+		}
+	}
+	if asked != 3 {
+		t.Errorf("the profile is asked for %d times, want 3: when templates are listed, judged and gated", asked)
+	}
 	if !strings.Contains(release["judge"].If, "!= 'nothing to judge'") {
 		t.Errorf("it judges if %s", release["judge"].If)
 	}
@@ -256,8 +276,8 @@ func TestGateOfShards(t *testing.T) {
 		merge, gate, exit int
 		want              string
 	}{
-		{0, 1, 1, "merge --into runs/night DIR/shards/one DIR/shards/x/two\ngate --target live runs/night\n"},
-		{2, 2, 2, "merge --into runs/night DIR/shards/one DIR/shards/x/two\ngate --target live runs/night\n"},
+		{0, 1, 1, "merge --into runs/night DIR/shards/one DIR/shards/x/two\ngate --target live --profile gate runs/night\n"},
+		{2, 2, 2, "merge --into runs/night DIR/shards/one DIR/shards/x/two\ngate --target live --profile gate runs/night\n"},
 		{3, 0, 3, "merge --into runs/night DIR/shards/one DIR/shards/x/two\n"},
 	} {
 		dir := t.TempDir()
@@ -278,7 +298,7 @@ func TestGateOfShards(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		out, err := script(t.Context(), t, dir, "scripts/gate-shards.sh", []string{"GATE_TARGET=live"}, "night", "shards").CombinedOutput()
+		out, err := script(t.Context(), t, dir, "scripts/gate-shards.sh", []string{"GATE_TARGET=live", "GATE_PROFILE=gate"}, "night", "shards").CombinedOutput()
 		if got := exitCode(t, err); got != test.exit || strings.ReplaceAll(string(out), dir, "DIR") != test.want {
 			t.Errorf("exit %d, want %d: %s", got, test.exit, out)
 		}
@@ -331,6 +351,11 @@ func TestDiscoveryStep(t *testing.T) {
 		"<-e2e.templates=" + strings.TrimPrefix(typed, "TEMPLATES=") + ">\n"
 	if exit != 0 || output != want {
 		t.Errorf("exit %d, got %s want %s", exit, output, want)
+	}
+	for _, profile := range []string{"", "auto", "core gate", "coore"} {
+		if said, output, exit := runStep(t, "release-gate.yml", "discover", has, "echo listed", "TEMPLATES=", "PROFILE="+profile, "SHARDS=3"); exit != 3 || output != "" || !strings.Contains(said, "want core, gate or extended") {
+			t.Errorf("profile %q: exit %d, output %q: %s", profile, exit, output, said)
+		}
 	}
 	for _, workflow := range []string{"release-gate.yml", "nightly.yml"} {
 		job := map[string]string{"release-gate.yml": "discover", "nightly.yml": "plan"}[workflow]

@@ -5,7 +5,8 @@
 #
 #   scripts/gate-shards.sh NAME DIR
 #
-# GATE_TARGET, where it is set, is the target that the gate insists on.
+# GATE_TARGET, where it is set, is the target that the gate insists on, and
+# GATE_PROFILE the profile that it judges by, whatever that of the runs is.
 set -u -o pipefail
 name=$1
 dir=$(realpath -m "$2")
@@ -20,4 +21,4 @@ bin/sandproof merge --into "runs/$name" "${shards[@]}"
 code=$?
 # With 2 it merged, and a shard is missing: the gate tells which.
 [ "$code" = 0 ] || [ "$code" = 2 ] || exit "$code"
-exec bin/sandproof gate ${GATE_TARGET:+--target "$GATE_TARGET"} "runs/$name"
+exec bin/sandproof gate ${GATE_TARGET:+--target "$GATE_TARGET"} ${GATE_PROFILE:+--profile "$GATE_PROFILE"} "runs/$name"
