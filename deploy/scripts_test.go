@@ -72,8 +72,19 @@ func TestSuitesGiveNoWorkflowCommands(t *testing.T) {
 	}
 	dir := e2eScript(t, "echo suites: $*; exit 1", `echo "$*"; exit 1`)
 	out, err := script(t.Context(), t, dir, "scripts/e2e.sh", onGitHub(dir, ""), "-p").CombinedOutput()
-	if got := exitCode(t, err); got != 1 || !strings.Contains(string(out), "suites: tool ginkgo run -p ./e2e -- -e2e.run=r\ngate --ginkgo-exit=1 runs/r\n") {
+	if got := exitCode(t, err); got != 1 || !strings.Contains(string(out), "suites: tool ginkgo run -p ./e2e -- -e2e.run=r -e2e.runs="+dir+"/runs\ngate --ginkgo-exit=1 runs/r\n") {
 		t.Errorf("elsewhere: exit %d:\n%s", got, out)
+	}
+}
+
+// The gate reads the run that the suites wrote, wherever the configuration lies:
+// without a word the suites write beside that.
+func TestConfigurationElsewhere(t *testing.T) {
+	const suites = `for arg; do case $arg in -e2e.runs=*) runs=${arg#*=} ;; esac; done; mkdir -p "${runs:?}/r" && echo well >"$runs/r/manifest.json"`
+	dir := e2eScript(t, suites, `cat "${@: -1}/manifest.json" || exit 3`)
+	out, err := script(t.Context(), t, t.TempDir(), filepath.Join(dir, "scripts/e2e.sh"), append(onGitHub(dir, ""), "CONFIG=/etc/sandproof/ginkgo.yml")).CombinedOutput()
+	if got := exitCode(t, err); got != 0 || !strings.HasSuffix(string(out), "\nwell\n") {
+		t.Errorf("exit %d:\n%s", got, out)
 	}
 }
 

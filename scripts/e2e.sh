@@ -11,7 +11,9 @@ cd "$(dirname "$0")/.." || exit 3
 . scripts/in-group.sh || exit 3
 
 run=${RUN:-$(date -u +%Y%m%dT%H%M%SZ)-$$}
-suite=("-e2e.run=$run")
+# The gate reads what the suites write, also where CONFIG lies elsewhere: they
+# would write beside it.
+suite=("-e2e.run=$run" "-e2e.runs=$PWD/runs")
 [ -n "${CONFIG:-}" ] && suite+=("-e2e.config=$CONFIG")
 [ -n "${TARGET:-}" ] && suite+=("-e2e.target=$TARGET")
 [ -n "${TEMPLATES:-}" ] && suite+=("-e2e.templates=$TEMPLATES")
