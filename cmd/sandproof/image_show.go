@@ -28,9 +28,10 @@ func imageTable() table.Writer {
 // wrapped makes text of an image lines of which none is too wide.
 func wrapped(s string) string { return text.WrapSoft(harmless(s), imageWidth) }
 
-// harmless makes text of an image one line that does nothing to a terminal.
+// harmless makes text of an image, or of somebody else's run, one line that does
+// nothing to a terminal, nor inside of a line to a GitHub workflow.
 func harmless(s string) string {
-	return strings.Join(strings.Fields(redact.Terminal(s)), " ")
+	return strings.Join(strings.Fields(noCommand(redact.Terminal(s))), " ")
 }
 
 func showInventory(out io.Writer, inv *image.Inventory) {

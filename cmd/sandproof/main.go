@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -48,11 +49,33 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if exit, ok := errors.AsType[exitError](err); ok {
 		code = int(exit)
 	} else if err != nil {
-		fmt.Fprintln(errs, "sandproof:", err)
+		fmt.Fprintln(errs, "sandproof:", noCommand(redactor().String(err.Error())))
 		code = verdict.ExitInfra
 	}
 	_ = errs.Flush()
 	return code
+}
+
+// errorMost is how many bytes of an error are shown.
+const errorMost = 64 << 10
+
+// noCommand is an error's text, in which a server may have spoken, as it is shown
+// to a person or in a GitHub workflow: without control characters, its further
+// lines indented, and no line of it is a command of the workflow. GitHub's runner
+// looks for "::" behind any space at a line's start, and for "##[" anywhere
+// (actions/runner, src/Runner.Common/ActionCommand.cs).
+func noCommand(text string) string {
+	lines := strings.Split(strings.ReplaceAll(redact.Shown(text, errorMost), "##[", "# #["), "\n")
+	for i, line := range lines[1:] {
+		if strings.Contains(line, "::") {
+			line = "| " + line
+		}
+		if !strings.HasPrefix(line, " ") {
+			line = "  " + line
+		}
+		lines[i+1] = line
+	}
+	return strings.Join(lines, "\n")
 }
 
 // redactor knows the secrets of this process's environment. Whatever leaves the

@@ -30,11 +30,15 @@ func merge() *cobra.Command {
 			}
 			missing := false
 			for _, part := range run.Manifest.Shards {
-				state := "run " + part.Run
+				names := []string{}
+				for _, name := range part.Templates {
+					names = append(names, harmless(name))
+				}
+				state := "run " + harmless(part.Run)
 				if part.Missing {
 					state, missing = "MISSING, so unproven", true
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "shard %s: %s: %s\n", part.Shard, strings.Join(part.Templates, ", "), state)
+				fmt.Fprintf(cmd.OutOrStdout(), "shard %s: %s: %s\n", harmless(part.Shard), strings.Join(names, ", "), state)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "merged into %s: sandproof gate %s\n", run.Dir, into)
 			if missing {

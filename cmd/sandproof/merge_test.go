@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -57,5 +59,34 @@ func TestGateOfAMergedRun(t *testing.T) {
 		if exit, says := command(t, test.args...); exit != test.exit || !strings.Contains(says, test.says) {
 			t.Errorf("%q: exit %d, want %d and %q, got:\n%s", test.args, exit, test.exit, test.says, says)
 		}
+	}
+}
+
+// What the manifests of shards say is shown on its line, and gives no commands.
+func TestMergeGivesNoCommands(t *testing.T) {
+	hostile := []string{"one\x1b[2J\n::error::pwned", "two\r##[error]pwned\u202e"}
+	var dirs []string
+	for number := range 2 {
+		run, err := rundir.Create(t.TempDir(), rundir.Manifest{
+			Run: "shard", Target: "lab", Profile: "core", Templates: hostile[number : number+1],
+			Shard: &rundir.Shard{Number: number + 1, Of: 2, Expected: hostile},
+		}, []byte("target: lab\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		manifest := filepath.Join(run.Dir, "manifest.json")
+		data, err := os.ReadFile(manifest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(manifest, bytes.Replace(data, []byte(`"shard"`), []byte(`"s\n::error::pwned"`), 1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		dirs = append(dirs, run.Dir)
+	}
+	_, said := command(t, append([]string{"merge", "--into", filepath.Join(t.TempDir(), "x")}, dirs...)...)
+	commandLess(t, said)
+	if strings.Count(said, "pwned") != 4 || strings.Count(said, "\nshard ") != 1 {
+		t.Errorf("it says:\n%q", said)
 	}
 }

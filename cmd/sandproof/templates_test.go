@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -250,6 +251,47 @@ func TestTemplatesInTrouble(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a server answers is shown, and is neither a command of a GitHub workflow
+// nor one of the terminal.
+func TestErrorsGiveNoCommands(t *testing.T) {
+	t.Setenv("GITHUB_ACTIONS", "true")
+	serve(t, &deployment{status: http.StatusInternalServerError, body: `{"code":500,"message":"x\n::error::pwned1\n \u00a0::add-mask::pwned2\r::error::pwned3 ##[error]pwned4\u001b[2J"}`}, "")
+	for _, args := range [][]string{{"templates", "--format=names"}, {"templates", "-x\n::error::y"}} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), args, &out, &errs); code != verdict.ExitInfra || out.Len() > 0 {
+			t.Errorf("exit %d: %s", code, &out)
+		}
+		commandLess(t, errs.String())
+		if args[1] == "--format=names" && strings.Count(errs.String(), "pwned") != 4 {
+			t.Errorf("what the server said is not shown whole:\n%q", &errs)
+		}
+	}
+}
+
+// commandLess wants a text in which GitHub's runner finds no command
+// (actions/runner, src/Runner.Common/ActionCommand.cs), and the terminal none.
+func commandLess(t *testing.T, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(strings.TrimSpace(line), "::") {
+			t.Errorf("a command: %q", line)
+		}
+	}
+	if strings.Contains(text, "##[") || strings.ContainsAny(text, "\x1b\r\u0085\u2028\u202e") {
+		t.Errorf("a command: %q", text)
+	}
+}
+
+// A configuration of which several things are wrong is told as a list.
+func TestErrorsOfManyLines(t *testing.T) {
+	serve(t, &deployment{}, "repeat: 0\nprofile: coore\n")
+	var out, errs bytes.Buffer
+	run(t.Context(), []string{"templates"}, &out, &errs)
+	if !strings.Contains(errs.String(), "configuration:\n  - profile \"coore\"") || strings.Count(errs.String(), "\n  - ") < 2 {
+		t.Errorf("it says:\n%s", &errs)
 	}
 }
 
