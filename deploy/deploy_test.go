@@ -28,7 +28,9 @@ type workflow struct {
 		If      string
 		Needs   any
 		Timeout int `yaml:"timeout-minutes"`
-		Steps   []step
+		// Concurrency is that of the job alone.
+		Concurrency map[string]any
+		Steps       []step
 	}
 }
 
@@ -163,6 +165,59 @@ func TestGatesAlwaysRun(t *testing.T) {
 	}
 	if !strings.Contains(release["judge"].If, "!= 'nothing to judge'") {
 		t.Errorf("it judges if %s", release["judge"].If)
+	}
+}
+
+// What was green is one state, of one source, that every gate goes by and brings
+// up to date, one after the other: what is red at night must not be green in front
+// of a release. A branch does not see what was red elsewhere, and so takes no
+// part.
+func TestGatesShareWhatIsGreen(t *testing.T) {
+	const source = "sandproof-green-${{ hashFiles('cmd/**', 'e2e/**', 'internal/**', 'go.sum') }}-"
+	const onDefault = "github.ref_name == github.event.repository.default_branch"
+	for name, want := range map[string]struct{ restored, saved int }{"nightly.yml": {1, 1}, "release-gate.yml": {2, 1}} {
+		w := workflows(t)[name]
+		restored, saved := 0, 0
+		for id, job := range w.Jobs {
+			for _, s := range job.Steps {
+				action, _, _ := strings.Cut(s.Uses, "@")
+				if action != "actions/cache/restore" && action != "actions/cache/save" {
+					continue
+				}
+				if s.With["path"] != "last-green.json" || s.With["key"] != source+"${{ github.run_id }}-${{ github.run_attempt }}" {
+					t.Errorf("%s: job %s keeps %v", name, id, s.With)
+				}
+				if name == "release-gate.yml" && !strings.Contains(s.If, onDefault) {
+					t.Errorf("%s: job %s: %s if %q", name, id, action, s.If)
+				}
+				if action == "actions/cache/save" {
+					saved++
+				} else if restored++; s.With["restore-keys"] != source {
+					t.Errorf("%s: job %s goes by %v", name, id, s.With)
+				}
+			}
+		}
+		if restored != want.restored || saved != want.saved {
+			t.Errorf("%s: what was green is restored %d times and saved %d times, want %+v", name, restored, saved, want)
+		}
+		gate := w.Jobs["gate"]
+		if gate.Concurrency["group"] != "sandproof-green" || gate.Concurrency["cancel-in-progress"] != false {
+			t.Errorf("%s: two gates write it side by side: %v", name, gate.Concurrency)
+		}
+		order := []string{}
+		for _, s := range gate.Steps {
+			for _, what := range []string{"cache/restore", "scripts/gate-shards.sh", "sandproof green --state last-green.json", "cache/save"} {
+				if strings.Contains(s.Uses+s.Run, what) {
+					order = append(order, what)
+				}
+			}
+			if strings.Contains(s.Run, "sandproof green") && !strings.Contains(s.If, "!cancelled()") {
+				t.Errorf("%s: after a red gate what is red stays green: %+v", name, s)
+			}
+		}
+		if got := strings.Join(order, ", "); got != "cache/restore, scripts/gate-shards.sh, sandproof green --state last-green.json, cache/save" {
+			t.Errorf("%s: the gate's steps are %s", name, got)
+		}
 	}
 }
 

@@ -336,7 +336,7 @@ func (d *discovery) text() string {
 			if o.BuildID != "" {
 				fmt.Fprintf(&b, " (build %s)", o.BuildID)
 			}
-			fmt.Fprintf(&b, ": %s\n", o.Reason)
+			fmt.Fprintf(&b, ": %s\n", harmless(o.Reason))
 		}
 	}
 	return b.String()
