@@ -77,6 +77,24 @@ func TestSuitesGiveNoWorkflowCommands(t *testing.T) {
 	}
 }
 
+// What the documentation has others run every night works in the second one too:
+// a run of a name that is there already is refused.
+func TestDocumentedRunsHaveNamesOfTheirOwn(t *testing.T) {
+	text, err := os.ReadFile("../docs/ci.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := regexp.MustCompile(`(?m)^    (.*\bRUN=.*(?:scripts/e2e\.sh|run\.sh|make e2e).*)$`).FindAllStringSubmatch(string(text), -1)
+	if len(commands) == 0 {
+		t.Fatal("docs/ci.md names no run")
+	}
+	for _, c := range commands {
+		if !strings.Contains(c[1], "$(date ") {
+			t.Errorf("it works once: %s", c[1])
+		}
+	}
+}
+
 // The gate reads the run that the suites wrote, wherever the configuration lies:
 // without a word the suites write beside that.
 func TestConfigurationElsewhere(t *testing.T) {
