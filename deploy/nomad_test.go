@@ -133,6 +133,17 @@ func TestNomadJob(t *testing.T) {
 			key = b.values["data"].AsString()
 		}
 	}
+	// Whatever a deployment and its log are reached by can be said, and need not.
+	for _, name := range []string{"E2B_API_URL", "E2B_SANDBOX_URL", "E2B_DOMAIN", "NOMAD_ADDR", "LOKI_ADDR"} {
+		if value, has := environment[name]; !has || value.AsString() != "" {
+			t.Errorf("%s is %v by default", name, value)
+		}
+	}
+	for _, name := range []string{"E2B_ADMIN_TOKEN", "NOMAD_TOKEN", "LOKI_BEARER_TOKEN"} {
+		if !strings.Contains(key, "{{ with ."+name+" }}"+name+"={{ . }}{{ end }}\n") {
+			t.Errorf("%s does not reach the suites by %q", name, key)
+		}
+	}
 	if !strings.Contains(key, `nomadVar "nomad/jobs/sandproof-nightly"`) || !strings.Contains(key, "E2B_API_KEY={{ .E2B_API_KEY }}") {
 		t.Errorf("the key is made of %q", key)
 	}

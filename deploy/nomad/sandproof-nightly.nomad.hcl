@@ -4,7 +4,8 @@
 # has the same task for raw_exec.
 #
 # Before the first run:
-#   nomad var put nomad/jobs/sandproof-nightly E2B_API_KEY=... [E2B_ADMIN_TOKEN=...]
+#   nomad var put nomad/jobs/sandproof-nightly E2B_API_KEY=... \
+#     [E2B_ADMIN_TOKEN=...] [NOMAD_TOKEN=...] [LOKI_BEARER_TOKEN=...]
 #   nomad job run -var=api_url=http://localhost:3000 -var=sandbox_url=http://localhost:3002 \
 #     -var=config="$(cat ginkgo.yml)" sandproof-nightly.nomad.hcl
 #   nomad job periodic force sandproof-nightly   # now, instead of at night
@@ -60,12 +61,31 @@ variable "runs_dir" {
 }
 
 variable "api_url" {
-  type = string
+  description = "With sandbox_url, or domain instead of both, the deployment; or live has it in config."
+  type        = string
+  default     = ""
 }
 
 variable "sandbox_url" {
   type    = string
   default = ""
+}
+
+variable "domain" {
+  type    = string
+  default = ""
+}
+
+variable "nomad_addr" {
+  description = "Nomad's API, where config has live.nomad; default: that of this node, http://127.0.0.1:4646."
+  type        = string
+  default     = ""
+}
+
+variable "loki_addr" {
+  description = "Where config has live.loki."
+  type        = string
+  default     = ""
 }
 
 variable "profile" {
@@ -125,7 +145,7 @@ job "sandproof-nightly" {
         }
       }
 
-      # The key lives in Nomad's own variables, and in no job file.
+      # The key and the tokens live in Nomad's own variables, and in no job file.
       template {
         destination = "${NOMAD_SECRETS_DIR}/key.env"
         env         = true
@@ -134,6 +154,8 @@ job "sandproof-nightly" {
           {{ with nomadVar "nomad/jobs/sandproof-nightly" }}
           E2B_API_KEY={{ .E2B_API_KEY }}
           {{ with .E2B_ADMIN_TOKEN }}E2B_ADMIN_TOKEN={{ . }}{{ end }}
+          {{ with .NOMAD_TOKEN }}NOMAD_TOKEN={{ . }}{{ end }}
+          {{ with .LOKI_BEARER_TOKEN }}LOKI_BEARER_TOKEN={{ . }}{{ end }}
           {{ end }}
         EOT
       }
@@ -149,6 +171,9 @@ job "sandproof-nightly" {
       env {
         E2B_API_URL     = var.api_url
         E2B_SANDBOX_URL = var.sandbox_url
+        E2B_DOMAIN      = var.domain
+        NOMAD_ADDR      = var.nomad_addr
+        LOKI_ADDR       = var.loki_addr
         TARGET          = "live"
         GATE_TARGET     = "live"
         PROFILE         = var.profile
