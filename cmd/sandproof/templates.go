@@ -175,14 +175,22 @@ func discover(ctx context.Context, c config.Config, greens rundir.Greens) (disco
 	d.order(c.Inventory)
 	d.Says = fmt.Sprintf("%d of %d templates to judge", len(d.Judge), len(d.Judge)+len(d.LeftOut))
 	if len(d.Judge) == 0 {
-		// No build is none that was judged: of such a template nothing is known.
+		unbuilt := 0
 		for _, o := range d.LeftOut {
 			if o.unbuilt() {
-				return discovery{}, fmt.Errorf("no template is new or was rebuilt, but of template %s the API lists no finished build, so nothing is known of it: "+
-					"finish its build, remove it, or name the templates to judge (-e2e.templates=A,B)", o.Name)
+				unbuilt++
 			}
 		}
 		d.Says = fmt.Sprintf("%s: none of the %d templates is new or was rebuilt", nothingToJudge, len(d.LeftOut))
+		switch unbuilt {
+		case 0:
+		case len(d.LeftOut):
+			// Of a list in which nothing was ever green, nothing is known.
+			return discovery{}, fmt.Errorf("the API lists no finished build of any of %d templates, such as %s, so nothing is known of them: "+
+				"finish a build, or name the templates to judge (-e2e.templates=A,B)", unbuilt, d.LeftOut[0].Name)
+		default:
+			d.Says += fmt.Sprintf("; %d have no finished build, and no sandbox can be made of them", unbuilt)
+		}
 	}
 	return d, nil
 }

@@ -177,15 +177,20 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
-// A template without a build is none that was found isolated, so that one beside
-// others that were is not "nothing to judge".
+// A list in which no template has a build is not "nothing to judge"; a single
+// one without a build, beside others that were green, is left out and counted.
 func TestTemplatesWithoutABuild(t *testing.T) {
 	since := gatedRun(t, "live", "core", judged{"base", "id-base", firstBuild, requirement.Pass, made.Add(time.Hour)})
-	serve(t, &deployment{templates: []sandboxapi.Template{offer("id-base", firstBuild, "base"), offer("id-new", noBuild, "new")}}, "")
 	for _, format := range []string{"text", "names", "json", "github-matrix"} {
+		serve(t, &deployment{templates: []sandboxapi.Template{offer("id-base", noBuild, "base"), offer("id-new", noBuild, "new")}}, "")
 		exit, text := command(t, "templates", "--changed-since", since, "--format", format)
-		if exit != verdict.ExitInfra || !strings.Contains(text, "of template new the API lists no finished build") || strings.Contains(text, nothingToJudge) {
+		if exit != verdict.ExitInfra || !strings.Contains(text, "no finished build of any of 2 templates") || strings.Contains(text, nothingToJudge) {
 			t.Errorf("%s: exit %d: %s", format, exit, text)
+		}
+		serve(t, &deployment{templates: []sandboxapi.Template{offer("id-base", firstBuild, "base"), offer("id-new", noBuild, "new")}}, "")
+		exit, text = command(t, "templates", "--changed-since", since, "--format", format)
+		if exit != verdict.ExitIsolated || !strings.Contains(text, nothingToJudge) {
+			t.Errorf("%s, beside a green one: exit %d: %s", format, exit, text)
 		}
 	}
 }
