@@ -93,8 +93,8 @@ func (r *Run) recordFiles() ([]string, error) {
 	return names, nil
 }
 
-// tellUnknown makes a problem of what this sandproof cannot judge: requirements
-// that it does not have, and results that are none.
+// tellUnknown makes a problem of the requirements that this sandproof does not
+// have, and so cannot judge.
 func (m *Merged) tellUnknown(expected []requirement.ID) {
 	unknown := map[requirement.ID]bool{}
 	for _, id := range expected {
@@ -105,9 +105,6 @@ func (m *Merged) tellUnknown(expected []requirement.ID) {
 		for _, o := range m.Outcomes[sandbox] {
 			if _, known := requirement.Lookup(o.Requirement); !known {
 				unknown[o.Requirement] = true
-			}
-			if !o.Result.Known() {
-				m.Problems = append(m.Problems, fmt.Sprintf("%s of %s has the result %q, which is none", o.Requirement, sandbox, o.Result))
 			}
 		}
 	}
@@ -168,9 +165,13 @@ func (m *Merged) read(name string) error {
 
 // add keeps one outcome for a requirement: the worst. An attempt that is known
 // to have been made and recorded nothing is unproven, so that the retry alone
-// never decides.
+// never decides. A result that is none is a problem in whichever attempt it
+// stands: no other one makes up for it.
 func (m *Merged) add(record Record) {
 	id := record.Outcome.Requirement
+	if !record.Outcome.Result.Known() {
+		m.Problems = append(m.Problems, fmt.Sprintf("%s of %s has the result %q, which is none", id, record.Sandbox, record.Outcome.Result))
+	}
 	attempts := m.Attempts[record.Sandbox]
 	if attempts == nil {
 		attempts = map[requirement.ID][]requirement.Result{}

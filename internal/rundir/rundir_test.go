@@ -358,6 +358,21 @@ func TestUnknownRecordsAreProblems(t *testing.T) {
 	}
 }
 
+// A result that is none is a problem in whichever attempt it stands, and counts
+// as the worst.
+func TestUnknownResultOfOneAttemptIsAProblem(t *testing.T) {
+	for _, order := range [][]requirement.Result{{"failed", requirement.Pass}, {requirement.Pass, "failed"}, {"failed", requirement.Fail}, {"", requirement.Pass}} {
+		run := newRun(t, "a")
+		for _, result := range order {
+			record(t, run, 1, Record{Sandbox: "a", Outcome: outcome("place.command", result)})
+		}
+		m := merge(t, run)
+		if len(m.Problems) != 1 || !strings.Contains(m.Problems[0], "place.command of a has the result") || m.Outcomes["a"][0].Result.Known() {
+			t.Errorf("%q gave %+v", order, m)
+		}
+	}
+}
+
 // The code that ginkgo ended with is kept: whoever gates the run again is told.
 // A failed spec explains 1 and nothing else.
 func TestGinkgoExit(t *testing.T) {

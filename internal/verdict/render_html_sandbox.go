@@ -332,21 +332,33 @@ func cgroupTree(s, before *evidence.Sandbox, outcomes map[requirement.ID]require
 		group, state := groupOf(s.Snapshot, name)
 		earlier, _ := groupOf(snapshotOf(before), name)
 		g := groupView{Path: "/" + name, State: state}
-		worst := outcomes[requirement.CreateGroups].Result
+		decisive := []requirement.ID{requirement.CreateGroups}
 		for _, e := range expected {
 			if e.Group != name {
 				continue
 			}
 			result := outcomes[e.Requirement].Result
-			if !result.Green() && Worse(result, worst) {
-				worst = result
+			if !result.Green() {
+				decisive = append(decisive, e.Requirement)
 			}
 			g.Properties = append(g.Properties, property(e.File, e.Wanted, earlier, group, before != nil, result))
 		}
-		g.Mark = markOf(worst)
+		g.Mark = markOf(worstOf(outcomes, decisive))
 		tree = append(tree, g)
 	}
 	return placeProcesses(s, tree, outcomes), unknown
+}
+
+// worstOf is the worst result of those requirements that were judged; empty
+// where none was.
+func worstOf(outcomes map[requirement.ID]requirement.Outcome, ids []requirement.ID) requirement.Result {
+	var worst requirement.Result
+	for _, id := range ids {
+		if o, judged := outcomes[id]; judged && (worst == "" || Worse(o.Result, worst)) {
+			worst = o.Result
+		}
+	}
+	return worst
 }
 
 func snapshotOf(s *evidence.Sandbox) *evidence.Snapshot {
@@ -380,17 +392,11 @@ func rootGroup(s, before *evidence.Snapshot, expected []requirement.Expectation,
 		{"cgroup.controllers", []requirement.ID{requirement.OfferCPU, requirement.OfferMemory, requirement.OfferIO}},
 		{"cgroup.subtree_control", []requirement.ID{requirement.EnableCPU, requirement.EnableMemory, requirement.EnableIO}},
 	} {
-		worst := outcomes[row.ids[0]].Result
-		for _, id := range row.ids {
-			if r := outcomes[id].Result; Worse(r, worst) {
-				worst = r
-			}
-		}
 		wanted := strings.Join(needed, " ")
 		if wanted == "" {
 			wanted = "nothing"
 		}
-		g.Properties = append(g.Properties, property(row.file, wanted, earlier, root, before != nil, worst))
+		g.Properties = append(g.Properties, property(row.file, wanted, earlier, root, before != nil, worstOf(outcomes, row.ids)))
 	}
 	return g
 }

@@ -274,9 +274,17 @@ var severity = []requirement.Result{
 	requirement.NotApplicable, requirement.Pass, requirement.Inert, requirement.Unproven, requirement.Infra, requirement.Fail,
 }
 
-// Worse tells whether a result weighs more than another.
+// Worse tells whether a result weighs more than another. What is no result
+// weighs more than all that are: it hides behind none.
 func Worse(a, b requirement.Result) bool {
-	return slices.Index(severity, a) > slices.Index(severity, b)
+	return weight(a) > weight(b)
+}
+
+func weight(r requirement.Result) int {
+	if i := slices.Index(severity, r); i >= 0 {
+		return i
+	}
+	return len(severity)
 }
 
 // worstByStage is the worst result of each stage that has outcomes, of its core
