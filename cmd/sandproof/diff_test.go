@@ -16,7 +16,7 @@ import (
 // recordedRun is a run directory in which every requirement but one has passed.
 func recordedRun(t *testing.T, name string, result requirement.Result) string {
 	t.Helper()
-	m := rundir.Manifest{Run: name, Target: "lab", Profile: "core", Templates: []string{"base"}}
+	m := rundir.Manifest{Run: name, Target: "lab", Profile: "core", Harness: version, Templates: []string{"base"}}
 	return runWith(t, m, requirement.Outcome{Requirement: requirement.EnableCPU, Result: result, Reason: "as promised"})
 }
 

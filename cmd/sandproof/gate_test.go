@@ -116,7 +116,7 @@ func TestGateWithWaivers(t *testing.T) {
 			{Template: "base", Requirement: requirement.PlaceCommand, Reason: "TICKET-1", Expires: test.expires},
 			{Template: "base", Requirement: requirement.EnableIO, Reason: "TICKET-2", Expires: "2099-01-01"},
 		}
-		dir := runWith(t, rundir.Manifest{Run: "r", Target: "lab", Profile: "core", Templates: []string{"base"}, Started: began, Waivers: waivers}, hostile(requirement.PlaceCommand))
+		dir := runWith(t, rundir.Manifest{Run: "r", Target: "lab", Profile: "core", Harness: version, Templates: []string{"base"}, Started: began, Waivers: waivers}, hostile(requirement.PlaceCommand))
 		for range 2 {
 			code, said := command(t, "gate", dir)
 			said = strings.Join(strings.Fields(said), " ")
@@ -141,7 +141,7 @@ func TestGateInAWorkflow(t *testing.T) {
 	}
 	t.Setenv("GITHUB_ACTIONS", "true")
 	t.Setenv("GITHUB_STEP_SUMMARY", summary)
-	dir := runWith(t, rundir.Manifest{Run: "r", Target: "lab", Profile: "core", Templates: []string{"base"}}, hostile(requirement.EnableCPU))
+	dir := runWith(t, rundir.Manifest{Run: "r", Target: "lab", Profile: "core", Harness: version, Templates: []string{"base"}}, hostile(requirement.EnableCPU))
 	code, said := command(t, "gate", dir)
 	stopped := regexp.MustCompile(`(?s)^::stop-commands::([0-9A-Z]{20,})\n(.*)\n::([0-9A-Z]+)::\n(.*)$`).FindStringSubmatch(said)
 	if code != verdict.ExitNotIsolated || stopped == nil || stopped[1] != stopped[3] {

@@ -20,7 +20,7 @@ func recordedShard(t *testing.T, number int) string {
 	t.Helper()
 	expected := []string{"one", "two"}
 	run, err := rundir.Create(t.TempDir(), rundir.Manifest{
-		Run: "shard", Target: "lab", Profile: "core", Templates: config.Cut(expected, number, 2),
+		Run: "shard", Target: "lab", Profile: "core", Harness: version, Templates: config.Cut(expected, number, 2),
 		Shard: &rundir.Shard{Number: number, Of: 2, Expected: expected},
 	}, []byte("target: lab\n"))
 	if err != nil {

@@ -444,16 +444,16 @@ func (c *Config) checkIntervals(p *problems, of string, i Intervals) {
 	c.checkExperiments(p, of, i)
 }
 
-// mostSandboxes is how many sandboxes of one template a run may ask for.
-const mostSandboxes = 100
+// MostSandboxes is how many sandboxes of one template a run may ask for.
+const MostSandboxes = 100
 
 func (c *Config) checkRepeat(p *problems) {
-	if c.Repeat < 1 || c.Repeat > mostSandboxes {
-		p.addf("repeat %d: want 1 to %d sandboxes of each template", c.Repeat, mostSandboxes)
+	if c.Repeat < 1 || c.Repeat > MostSandboxes {
+		p.addf("repeat %d: want 1 to %d sandboxes of each template", c.Repeat, MostSandboxes)
 	}
 	for _, t := range c.Templates {
-		if t.Repeat < 0 || t.Repeat > mostSandboxes {
-			p.addf("template %s: repeat %d: want 1 to %d sandboxes, or leave it out", t.Name, t.Repeat, mostSandboxes)
+		if t.Repeat < 0 || t.Repeat > MostSandboxes {
+			p.addf("template %s: repeat %d: want 1 to %d sandboxes, or leave it out", t.Name, t.Repeat, MostSandboxes)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 // Secrets go out of the run's raw files, also out of those deep below; a file
 // that holds none stays the same file, and nothing else is left.
 func TestRawFilesAreRedacted(t *testing.T) {
-	run, err := Create(t.TempDir(), Manifest{Run: "r"}, nil)
+	run, err := Create(t.TempDir(), manifest("r"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

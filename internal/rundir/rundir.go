@@ -139,10 +139,23 @@ var validName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile
 // Create makes the directory of a new run below root and writes its manifest
 // and the effective configuration. A name that exists already is an error:
 // records of two runs are never mixed. A manifest without a number of processes
-// is that of one.
+// is that of one, without a beginning of one that begins now, and without
+// requirements of one that is held to the whole catalogue.
 func Create(root string, m Manifest, effectiveConfig []byte) (*Run, error) {
 	if !validName().MatchString(m.Run) || m.Run == latestLink {
 		return nil, fmt.Errorf("run name %q: use up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit", m.Run)
+	}
+	m.Version, m.Processes = manifestVersion, max(m.Processes, 1)
+	if m.Started.IsZero() {
+		m.Started = time.Now().UTC()
+	}
+	if len(m.Requirements) == 0 {
+		for _, r := range requirement.All() {
+			m.Requirements = append(m.Requirements, r.ID)
+		}
+	}
+	if err := m.check(); err != nil {
+		return nil, err
 	}
 	dir := filepath.Join(root, m.Run)
 	if err := os.MkdirAll(root, 0o755); err != nil {
@@ -159,7 +172,6 @@ func Create(root string, m Manifest, effectiveConfig []byte) (*Run, error) {
 			return nil, fmt.Errorf("make the run directory: %w", err)
 		}
 	}
-	m.Version, m.Processes = manifestVersion, max(m.Processes, 1)
 	run := &Run{Dir: dir, Manifest: m}
 	if err := run.write(configFile, effectiveConfig); err != nil {
 		return nil, err
@@ -189,6 +201,9 @@ func Open(dir string) (*Run, error) {
 	}
 	if run.Manifest.Version != manifestVersion {
 		return nil, fmt.Errorf("%s: format version %d, and this sandproof reads version %d", dir, run.Manifest.Version, manifestVersion)
+	}
+	if err := run.Manifest.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return run, nil
 }

@@ -23,10 +23,16 @@ func newRun(t *testing.T, templates ...string) *Run {
 	return runOf(t, 1, templates...)
 }
 
+// manifest is that of a run in the lab.
+func manifest(run string, templates ...string) Manifest {
+	return Manifest{Run: run, Target: "lab", Profile: "core", Harness: "1", Templates: templates}
+}
+
 // runOf is a run that a number of processes record.
 func runOf(t *testing.T, processes int, templates ...string) *Run {
 	t.Helper()
-	m := Manifest{Run: "r", Target: "lab", Profile: "core", Templates: templates, Processes: processes}
+	m := manifest("r", templates...)
+	m.Processes = processes
 	run, err := Create(t.TempDir(), m, []byte("target: lab\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -286,14 +292,14 @@ func TestEvidenceComesBack(t *testing.T) {
 func TestNamesAndDirectories(t *testing.T) {
 	root := t.TempDir()
 	for _, name := range []string{"", "..", "a/b", "-x", "latest", strings.Repeat("x", 101)} {
-		if _, err := Create(root, Manifest{Run: name}, nil); err == nil {
+		if _, err := Create(root, manifest(name), nil); err == nil {
 			t.Errorf("a run was named %q", name)
 		}
 	}
-	if _, err := Create(root, Manifest{Run: "r"}, nil); err != nil {
+	if _, err := Create(root, manifest("r"), nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Create(root, Manifest{Run: "r"}, nil); err == nil || !strings.Contains(err.Error(), "exists already") {
+	if _, err := Create(root, manifest("r"), nil); err == nil || !strings.Contains(err.Error(), "exists already") {
 		t.Errorf("got %v", err)
 	}
 	if run, err := Open(filepath.Join(root, "latest")); err != nil || run.Manifest.Run != "r" {
@@ -370,6 +376,63 @@ func TestUnknownResultOfOneAttemptIsAProblem(t *testing.T) {
 		if len(m.Problems) != 1 || !strings.Contains(m.Problems[0], "place.command of a has the result") || m.Outcomes["a"][0].Result.Known() {
 			t.Errorf("%q gave %+v", order, m)
 		}
+	}
+}
+
+// A manifest that does not say what is expected, or says it twice, is held to by
+// nobody.
+func TestManifestsThatCannotBeHeldTo(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		edit func(m map[string]any)
+		says string
+	}{
+		{"no beginning", func(m map[string]any) { delete(m, "started") }, "no beginning (started)"},
+		{"no run", func(m map[string]any) { delete(m, "run") }, `run "" is no name of a run`},
+		{"a run that is a path", func(m map[string]any) { m["run"] = "../r" }, "is no name of a run"},
+		{"no harness", func(m map[string]any) { delete(m, "harness") }, "no version of the sandproof"},
+		{"no target", func(m map[string]any) { delete(m, "target") }, `target "" is neither live nor lab`},
+		{"an open target", func(m map[string]any) { m["target"] = "auto" }, `target "auto"`},
+		{"no profile", func(m map[string]any) { delete(m, "profile") }, `profile "" is none of`},
+		{"a profile that is none", func(m map[string]any) { m["profile"] = "coore\x1b[2J" }, `profile "coore\x1b[2J"`},
+		{"no requirements", func(m map[string]any) { m["requirements"] = []string{} }, "no requirements"},
+		{"fewer processes than none", func(m map[string]any) { m["processes"] = -1 }, "-1 processes"},
+		{"processes without number", func(m map[string]any) { m["processes"] = 2_000_000_000 }, "2000000000 processes"},
+		{"a template twice", func(m map[string]any) { m["templates"] = []string{"a", "b", "a"} }, `"a" twice`},
+		{"a sandbox of two templates", func(m map[string]any) { m["templates"], m["repeat"] = []string{"a", "a@2"}, map[string]int{"a": 2} }, `"a@2" twice`},
+		{"a template without a name", func(m map[string]any) { m["templates"] = []string{""} }, "a template without a name"},
+		{"fewer sandboxes than none", func(m map[string]any) { m["repeat"] = map[string]int{"a": -1} }, `-1 sandboxes of template "a"`},
+		{"sandboxes without number", func(m map[string]any) { m["repeat"] = map[string]int{"a": 2_000_000_000} }, `2000000000 sandboxes of template "a": want 1 to 100`},
+		{"a shard of processes without number", func(m map[string]any) {
+			m["shards"] = []Part{{Shard: "1/2", Started: time.Now(), Processes: 2_000_000_000}}
+		}, "2000000000 processes of shard"},
+		{"a shard without a beginning", func(m map[string]any) { m["shards"] = []Part{{Shard: "1/2", Processes: 1}} }, `no beginning (started) of shard "1/2"`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			run := newRun(t, "a", "b")
+			name := filepath.Join(run.Dir, manifestFile)
+			data, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(run.Dir); err != nil {
+				t.Fatalf("before it was edited: %v", err)
+			}
+			var m map[string]any
+			if err := json.Unmarshal(data, &m); err != nil {
+				t.Fatal(err)
+			}
+			test.edit(m)
+			if data, err = json.Marshal(m); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(name, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(run.Dir); err == nil || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "\x1b") {
+				t.Errorf("got %v, want one that says %q", err, test.says)
+			}
+		})
 	}
 }
 

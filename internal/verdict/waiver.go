@@ -39,11 +39,11 @@ func Waivers(all []config.Waiver) ([]Waiver, error) {
 	return waivers, nil
 }
 
-// Holds tells whether the waiver counts at a time. A date that cannot be read
-// never does.
+// Holds tells whether the waiver counts at a time. One whose date cannot be read
+// never does, nor does any at a time that is not known.
 func (w Waiver) Holds(at time.Time) bool {
 	end, err := config.Waiver{Expires: w.Expires}.End()
-	return err == nil && at.Before(end)
+	return err == nil && !at.IsZero() && at.Before(end)
 }
 
 func (w Waiver) String() string {

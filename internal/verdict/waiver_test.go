@@ -65,6 +65,15 @@ func TestWaivers(t *testing.T) {
 	}
 }
 
+// When it is not known when a run began, no waiver is known to hold.
+func TestWaiverWithoutABeginning(t *testing.T) {
+	failed := outcomes(map[requirement.ID]requirement.Result{requirement.EnableCPU: requirement.Fail})
+	v := Of(Input{Template: "base", Profile: config.ProfileCore, Outcomes: failed, Waivers: []Waiver{waiver("base", requirement.EnableCPU, "2099-01-01")}})
+	if v.Exit() != ExitNotIsolated || len(v.Waived) != 0 {
+		t.Errorf("got %s, exit %d", v.Label(), v.Exit())
+	}
+}
+
 // Without an outcome a waiver excuses nothing: a requirement that was filtered
 // out is unproven.
 func TestWaiverOfWhatWasNotExecuted(t *testing.T) {
