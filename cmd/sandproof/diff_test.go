@@ -54,10 +54,12 @@ func recordAll(t *testing.T, recorder *rundir.Recorder, sandbox string, differs 
 	}
 }
 
-// writeEvidence writes the evidence of a sandbox of which nothing was asked.
+// writeEvidence writes the evidence of a sandbox of which nothing was asked but
+// what it is of.
 func writeEvidence(t *testing.T, run *rundir.Run, template string) {
 	t.Helper()
-	if err := run.WriteEvidence(&evidence.Sandbox{Version: evidence.Version, Template: template, Target: run.Manifest.Target}, redact.New()); err != nil {
+	s := &evidence.Sandbox{Version: evidence.Version, Template: template, Target: run.Manifest.Target, API: &evidence.API{TemplateID: template}}
+	if err := run.WriteEvidence(s, redact.New()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -45,10 +45,12 @@ func Pieces() []Piece {
 
 // Sandbox is everything that was observed about one sandbox.
 type Sandbox struct {
-	Version  int    `json:"version"`
-	Run      string `json:"run"`
-	Target   string `json:"target"`   // "live" or "lab"
-	Template string `json:"template"` // as it was asked for
+	Version int    `json:"version"`
+	Run     string `json:"run"`
+	// RunStarted is when that run began: runs of one name are told apart by it.
+	RunStarted time.Time `json:"runStarted,omitzero"`
+	Target     string    `json:"target"`   // "live" or "lab"
+	Template   string    `json:"template"` // as it was asked for
 	// Number counts the sandboxes of one template in a run, from 1; 0 means 1.
 	Number int `json:"number,omitempty"`
 	// StandIn is true when the lab's stand-in played envd. Such evidence says

@@ -17,7 +17,7 @@ import (
 // explain a failure, or are there for a person. An entry stands for everything
 // below it.
 var describing = []string{
-	"version", "run", "target", "template", "number", "standIn", // whose evidence this is
+	"version", "run", "runStarted", "target", "template", "number", "standIn", // whose evidence this is
 	"problems", // they explain what is absent
 	"api/sandboxID", "api/alias", "api/envdVersion", "api/answered", "api/startedAt", "api/endAt", "api/cpuCount", "api/memoryMB", "api/nodeID",
 	"api/buildID", "api/buildWanted", // of image.build, which passes only with both

@@ -30,8 +30,8 @@ type Merged struct {
 	// Kept are the IDs of sandboxes that were kept on purpose.
 	Kept []string `json:"kept,omitempty"`
 
-	// ofRecords is how many of the problems the record files alone tell, in
-	// whichever directory they lie.
+	// ofRecords is how many of the problems the files of records and evidence alone
+	// tell, in whichever directory they lie.
 	ofRecords int
 }
 
@@ -40,17 +40,26 @@ const nothingExecuted = "no requirement was executed: a filter that matches noth
 
 // Merge reads the records of all processes. A torn line, as a full disk leaves
 // it, is a problem of the run and loses nothing else, and so is a process that
-// did not come to its end.
+// did not come to its end. What another run recorded is a problem, and counts for
+// nothing.
 func (r *Run) Merge() (Merged, error) {
 	merged := Merged{Outcomes: map[string][]requirement.Outcome{}, Attempts: map[string]map[requirement.ID][]requirement.Result{}}
 	names, err := r.recordFiles()
 	if err != nil {
 		return merged, err
 	}
+	expected, _ := r.processes()
 	for _, name := range names {
-		if err := merged.read(name); err != nil {
+		of := process{records: name, origin: r.origin(), number: nobody}
+		if i := slices.IndexFunc(expected, func(p process) bool { return p.records == name }); i >= 0 {
+			of = expected[i]
+		}
+		if err := merged.read(of); err != nil {
 			return merged, err
 		}
+	}
+	if err := r.tellEvidence(&merged); err != nil {
+		return merged, err
 	}
 	if err := r.tellLostProcesses(&merged, names); err != nil {
 		return merged, err
@@ -127,11 +136,13 @@ func (m *Merged) AllGreen() bool {
 	return len(m.Problems) == 0
 }
 
-func (m *Merged) read(name string) error {
-	data, err := os.ReadFile(name)
+func (m *Merged) read(p process) error {
+	data, err := os.ReadFile(p.records)
 	if err != nil {
 		return fmt.Errorf("read the records: %w", err)
 	}
+	name := filepath.Base(p.records)
+	var odd misplaced
 	n := 0
 	for line := range bytes.Lines(data) {
 		n++
@@ -141,8 +152,17 @@ func (m *Merged) read(name string) error {
 		}
 		var record Record
 		if err := json.Unmarshal(line, &record); err != nil {
-			m.Problems = append(m.Problems, fmt.Sprintf("%s:%d is no whole record, as a full disk or a killed process leaves it: %v", filepath.Base(name), n, err))
+			m.Problems = append(m.Problems, fmt.Sprintf("%s:%d is no whole record, as a full disk or a killed process leaves it: %v", name, n, err))
 			continue
+		}
+		switch {
+		case record.Run == "":
+			odd.unnamed++
+		case !record.is(p.origin):
+			odd.foreign, odd.origin = odd.foreign+1, record.Origin
+			continue
+		case p.number != nobody && record.Process != p.number:
+			odd.strayed, odd.process = odd.strayed+1, record.Process
 		}
 		if record.Kept != "" {
 			m.Kept = append(m.Kept, record.Kept)
@@ -157,10 +177,34 @@ func (m *Merged) read(name string) error {
 			m.Notes = append(m.Notes, record.Note)
 		}
 		if record.Outcome == nil && record.Problem == "" && record.Note == "" && !record.End {
-			m.Problems = append(m.Problems, fmt.Sprintf("%s:%d records nothing: it is of another sandproof, or was edited", filepath.Base(name), n))
+			m.Problems = append(m.Problems, fmt.Sprintf("%s:%d records nothing: it is of another sandproof, or was edited", name, n))
 		}
 	}
+	m.Problems = append(m.Problems, odd.problems(name, p)...)
 	return nil
+}
+
+// misplaced counts the records of a file that do not belong there, and keeps
+// where the last of them do.
+type misplaced struct {
+	unnamed, foreign, strayed int
+	origin                    Origin
+	process                   int
+}
+
+func (odd misplaced) problems(name string, of process) []string {
+	var all []string
+	if odd.unnamed > 0 {
+		all = append(all, fmt.Sprintf("%s: %d records do not name their run: an older sandproof wrote them, or they were edited: run again", name, odd.unnamed))
+	}
+	if odd.foreign > 0 {
+		all = append(all, fmt.Sprintf("%s: %d records are of run %s, and not of run %s: they were left over, or carried here, and count for nothing",
+			name, odd.foreign, odd.origin, of.origin))
+	}
+	if odd.strayed > 0 {
+		all = append(all, fmt.Sprintf("%s: %d records are of process %d: the file was renamed or edited, and what its own process found is not known", name, odd.strayed, odd.process))
+	}
+	return all
 }
 
 // add keeps one outcome for a requirement: the worst. An attempt that is known
@@ -266,8 +310,16 @@ func (r *Run) tellLostProcesses(m *Merged, names []string) error {
 	return nil
 }
 
-// process is one that is expected to have recorded its end.
-type process struct{ name, records string }
+// process is one that is expected to have recorded its end, in a run of its own
+// where that was a shard's.
+type process struct {
+	name, records string
+	origin        Origin
+	number        int
+}
+
+// nobody is the number of a process that no file of records should be of.
+const nobody = -1
 
 // processes are all that are expected to have recorded their end: those of the
 // suites, or of each shard and of the merging. old names what was recorded by a
@@ -279,11 +331,11 @@ func (r *Run) processes() (expected []process, old []string) {
 			return nil, []string{"this run"}
 		}
 		for n := range m.Processes {
-			expected = append(expected, process{strconv.Itoa(n + 1), r.recordsOf(n + 1)})
+			expected = append(expected, process{strconv.Itoa(n + 1), r.recordsOf(n + 1), r.origin(), n + 1})
 		}
 		return expected, nil
 	}
-	expected = append(expected, process{"0 (the merging)", r.recordsOf(mergeProcess)})
+	expected = append(expected, process{"0 (the merging)", r.recordsOf(mergeProcess), r.origin(), mergeProcess})
 	for _, part := range m.Shards {
 		switch {
 		case part.Missing:
@@ -293,7 +345,7 @@ func (r *Run) processes() (expected []process, old []string) {
 		number, _, _ := strings.Cut(part.Shard, "/")
 		for n := range part.Processes {
 			name := fmt.Sprintf("process-shard-%s-%d.ndjson", number, n+1)
-			expected = append(expected, process{fmt.Sprintf("%d of shard %s", n+1, part.Shard), filepath.Join(r.Dir, recordsDir, name)})
+			expected = append(expected, process{fmt.Sprintf("%d of shard %s", n+1, part.Shard), filepath.Join(r.Dir, recordsDir, name), part.origin(), n + 1})
 		}
 	}
 	return expected, old

@@ -14,6 +14,7 @@ import (
 // Recorder appends the records of one process.
 type Recorder struct {
 	file    *os.File
+	origin  Origin
 	process int
 	redact  *redact.Redactor
 	// torn is true after a write that failed, and may have left a part of a line.
@@ -26,7 +27,7 @@ func (r *Run) Recorder(process int, redactor *redact.Redactor) (*Recorder, error
 	if err != nil {
 		return nil, fmt.Errorf("open the records of process %d: %w", process, err)
 	}
-	return &Recorder{file: file, process: process, redact: redactor}, nil
+	return &Recorder{file: file, origin: r.origin(), process: process, redact: redactor}, nil
 }
 
 func (r *Run) recordsOf(process int) string {
@@ -37,7 +38,7 @@ func (r *Run) recordsOf(process int) string {
 // whole lines only. What a full disk tore stays a line of its own, and does not
 // spoil the next one.
 func (w *Recorder) Record(record Record) error {
-	record.At, record.Process = time.Now().UTC(), w.process
+	record.Origin, record.At, record.Process = w.origin, time.Now().UTC(), w.process
 	line, err := json.Marshal(record)
 	if err != nil {
 		return fmt.Errorf("record: %w", err)

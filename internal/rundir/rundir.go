@@ -96,6 +96,8 @@ const manifestVersion = 1
 // Record is one line of a process's record file. Exactly one of Outcome,
 // Problem, Note and End is set.
 type Record struct {
+	// The run that it was recorded in; the recorder tells it.
+	Origin
 	At      time.Time            `json:"at"`
 	Process int                  `json:"process"`
 	Sandbox string               `json:"sandbox,omitempty"` // its name within the run
@@ -222,41 +224,55 @@ func (r *Run) Lock(ctx context.Context, name string, poll time.Duration) (releas
 // Artifacts is the directory for raw files: logs, consoles.
 func (r *Run) Artifacts() string { return filepath.Join(r.Dir, artifactsDir) }
 
-// WriteEvidence writes what was seen of a sandbox, replacing what was known
-// before.
+// WriteEvidence writes what was seen of a sandbox in this run, replacing what was
+// known before.
 func (r *Run) WriteEvidence(s *evidence.Sandbox, redactor *redact.Redactor) error {
-	data, err := json.MarshalIndent(s, "", "  ")
+	ours := *s
+	ours.Run, ours.RunStarted = r.Manifest.Run, r.Manifest.Started
+	data, err := json.MarshalIndent(&ours, "", "  ")
 	if err != nil {
 		return fmt.Errorf("evidence of %s: %w", s.Name(), err)
 	}
 	return r.write(filepath.Join(evidenceDir, slug(s.Name())+".json"), append(redactor.Bytes(data), '\n'))
 }
 
-// Evidence reads all evidence files, in the manifest's order of templates.
+// Evidence reads all evidence files, in the manifest's order of templates. What
+// is of another run is passed over: Merge tells of it.
 func (r *Run) Evidence() ([]*evidence.Sandbox, error) {
 	var all []*evidence.Sandbox
 	for _, sandbox := range r.Manifest.names() {
-		name := filepath.Join(r.Dir, evidenceDir, slug(sandbox)+".json")
-		data, err := os.ReadFile(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+		s, err := r.evidenceOf(sandbox)
 		if err != nil {
-			return nil, fmt.Errorf("evidence of %s: %w", sandbox, err)
+			return nil, err
 		}
-		s := &evidence.Sandbox{}
-		if err := json.Unmarshal(data, s); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+		if s != nil && r.wrote(s) {
+			all = append(all, s)
 		}
-		if s.Version != evidence.Version {
-			return nil, fmt.Errorf("%s: evidence version %d, and this sandproof reads version %d", name, s.Version, evidence.Version)
-		}
-		if s.Name() != sandbox {
-			return nil, fmt.Errorf("%s: it holds what was seen of %s, and its name says %s", name, s.Name(), sandbox)
-		}
-		all = append(all, s)
 	}
 	return all, nil
+}
+
+// evidenceOf reads what was seen of one sandbox; nil where there is no file.
+func (r *Run) evidenceOf(sandbox string) (*evidence.Sandbox, error) {
+	name := filepath.Join(r.Dir, evidenceDir, slug(sandbox)+".json")
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("evidence of %s: %w", sandbox, err)
+	}
+	s := &evidence.Sandbox{}
+	if err := json.Unmarshal(data, s); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if s.Version != evidence.Version {
+		return nil, fmt.Errorf("%s: evidence version %d, and this sandproof reads version %d", name, s.Version, evidence.Version)
+	}
+	if s.Name() != sandbox {
+		return nil, fmt.Errorf("%s: it holds what was seen of %s, and its name says %s", name, s.Name(), sandbox)
+	}
+	return s, nil
 }
 
 // SetGinkgoExit keeps the code that the ginkgo command ended with beside the

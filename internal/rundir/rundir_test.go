@@ -214,7 +214,7 @@ func TestLongRecordsComeBack(t *testing.T) {
 	run := newRun(t, "a")
 	long := outcome("enable.cpu", requirement.Fail)
 	long.Read = strings.Repeat("x", 3<<20)
-	line, err := json.Marshal(Record{Sandbox: "a", Outcome: long})
+	line, err := json.Marshal(Record{Origin: run.origin(), Process: 1, Sandbox: "a", Outcome: long})
 	if err != nil {
 		t.Fatal(err)
 	}

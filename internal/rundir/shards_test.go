@@ -38,7 +38,7 @@ func shardRun(t *testing.T, number int, change func(*Manifest)) *Run {
 	}
 	for i, template := range m.Templates {
 		record(t, run, i+1, Record{Sandbox: template, Outcome: outcome("boot.envd-answers", requirement.Pass)})
-		s := &evidence.Sandbox{Version: evidence.Version, Template: template, API: &evidence.API{TemplateID: "id-" + template, BuildID: "first"}}
+		s := &evidence.Sandbox{Version: evidence.Version, Template: template, Target: m.Target, API: &evidence.API{TemplateID: "id-" + template, BuildID: "first"}}
 		if err := run.WriteEvidence(s, redact.New()); err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +166,7 @@ func empty(t *testing.T, dir string) {
 // One template that two shards know by two names was rebuilt between them.
 func TestMergeRefusesTwoBuildsOfATemplate(t *testing.T) {
 	one, two := shardRun(t, 1, nil), shardRun(t, 2, nil)
-	s := &evidence.Sandbox{Version: evidence.Version, Template: "b", API: &evidence.API{TemplateID: "id-a", BuildID: "other"}}
+	s := &evidence.Sandbox{Version: evidence.Version, Template: "b", Target: "lab", API: &evidence.API{TemplateID: "id-a", BuildID: "other"}}
 	if err := two.WriteEvidence(s, redact.New()); err != nil {
 		t.Fatal(err)
 	}
