@@ -60,12 +60,17 @@ func gate() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			results := report.Verdicts
+			report.Require(o.demand)
+			kept = errors.Join(kept, writeReports(run, report))
 			// What is kept as the run's own verdicts are those by its own profile.
 			if own {
-				kept = errors.Join(kept, run.WriteResults(merged, report.Verdicts))
+				if kept != nil {
+					merged.Problems = append(merged.Problems, notKept(kept))
+				}
+				kept = errors.Join(kept, run.WriteResults(merged, results))
 			}
-			report.Require(o.demand)
-			return conclude(cmd, report, errors.Join(kept, writeReports(run, report)))
+			return conclude(cmd, report, kept)
 		},
 	}
 	cmd.Flags().StringVar(&o.demand.Target, "target", "", "the `target` that must have been judged, live or lab: a run of another one is unproven")
@@ -170,7 +175,7 @@ func judge() *cobra.Command {
 // the reports is trouble of the harness, and hides no verdict that is worse.
 func conclude(cmd *cobra.Command, report verdict.Report, kept error) error {
 	if kept != nil {
-		report.Problems = append(report.Problems, fmt.Sprintf("the run's reports were not kept: %v", kept))
+		report.Problems = append(report.Problems, notKept(kept))
 		report.Exit = verdict.WorseExit(report.Exit, verdict.ExitInfra)
 	}
 	showReport(cmd, report)
@@ -179,6 +184,8 @@ func conclude(cmd *cobra.Command, report verdict.Report, kept error) error {
 	}
 	return nil
 }
+
+func notKept(err error) string { return fmt.Sprintf("the run's reports were not kept: %v", err) }
 
 // reportOf is what is shown of a run, from what its processes recorded.
 func reportOf(run *rundir.Run, merged rundir.Merged) (verdict.Report, error) {
@@ -202,8 +209,6 @@ func reportOf(run *rundir.Run, merged rundir.Merged) (verdict.Report, error) {
 			s := verdict.Sandbox{Name: name, Template: template, Outcomes: merged.Outcomes[name], Attempts: merged.Attempts[name]}
 			if i := slices.IndexFunc(all, func(e *evidence.Sandbox) bool { return e.Name() == name }); i >= 0 {
 				s.Evidence = all[i]
-			} else if len(s.Outcomes) > 0 {
-				r.Problems = append(r.Problems, fmt.Sprintf("the evidence of %s is not there: what its outcomes rest on cannot be looked at", name))
 			}
 			r.Sandboxes = append(r.Sandboxes, s)
 		}

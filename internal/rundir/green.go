@@ -2,9 +2,7 @@ package rundir
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -94,7 +92,8 @@ func (g *Greens) Save(path string) error {
 // Update takes over what a gated run says: a build that it found isolated is
 // green, and a template that it did not find isolated no longer is, by
 // whichever run it had been. A waived template is not green either: a waiver
-// ends. Nor is anything of a run that had trouble of its own.
+// ends. Nor is anything of a run that had trouble of its own, as its gate saw it or
+// as it lies there now.
 func (g *Greens) Update(run *Run) error {
 	m := run.Manifest
 	if m.Target != g.Target {
@@ -140,22 +139,28 @@ func (g *Greens) Update(run *Run) error {
 	return nil
 }
 
-// gated is what the gate made of a run.
+// gated judges a run that the gate has seen once more, by its own profile: since
+// then its files may have changed. The problems are those of both, for there is
+// some that the gate alone saw.
 func (r *Run) gated() (verdicts []verdict.Verdict, problems []string, err error) {
-	var merged Merged
-	for name, into := range map[string]any{verdictsFile: &verdicts, outcomesFile: &merged} {
-		data, err := os.ReadFile(filepath.Join(r.Dir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, fmt.Errorf("run %s was not gated, so nothing of it is known to be green: sandproof gate %s", r.Dir, r.Dir)
-		}
-		if err == nil {
-			err = json.Unmarshal(data, into)
-		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", filepath.Join(r.Dir, name), err)
-		}
+	if _, err := os.Stat(filepath.Join(r.Dir, verdictsFile)); err != nil {
+		return nil, nil, fmt.Errorf("run %s was not gated, so nothing of it is known to be green: sandproof gate %s", r.Dir, r.Dir)
 	}
-	return verdicts, merged.Problems, nil
+	name := filepath.Join(r.Dir, outcomesFile)
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, nil, fmt.Errorf("what the gate made of a run: %w", err)
+	}
+	var before Merged
+	if err := json.Unmarshal(data, &before); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	merged, err := r.Merge()
+	if err != nil {
+		return nil, nil, err
+	}
+	verdicts = r.Verdicts(merged, func(string, string) verdict.Input { return verdict.Input{Profile: config.Profile(r.Manifest.Profile)} })
+	return verdicts, slices.Concat(before.Problems, merged.Problems), nil
 }
 
 // oneBuild is the build of all sandboxes of a template; empty where it is not

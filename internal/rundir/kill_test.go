@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"sandproof/internal/config"
+	"sandproof/internal/evidence"
 	"sandproof/internal/redact"
 	"sandproof/internal/requirement"
 	"sandproof/internal/verdict"
@@ -46,6 +47,10 @@ func TestMain(m *testing.M) {
 func play() error {
 	run, err := Open(os.Getenv(recordDir))
 	if err != nil {
+		return err
+	}
+	s := &evidence.Sandbox{Version: evidence.Version, Template: "a", Target: "lab", API: &evidence.API{TemplateID: "a"}}
+	if err := run.WriteEvidence(s, redact.New()); err != nil {
 		return err
 	}
 	w, err := run.Recorder(1, redact.New())

@@ -48,16 +48,19 @@ func (r *Run) wrote(s *evidence.Sandbox) bool {
 }
 
 // tellEvidence makes a problem of evidence that is not what the outcomes can
-// rest on: it is of another run, of another target, or of another template than
-// they say. The files are read one by one: together they take much memory.
+// rest on: it is not there, of another run, of another target, or of another
+// template than they say. The files are read one by one: together they take much memory.
 func (r *Run) tellEvidence(m *Merged) error {
 	for _, sandbox := range r.Manifest.names() {
 		s, err := r.evidenceOf(sandbox)
 		if err != nil {
 			return err
 		}
-		if s != nil {
-			m.Problems = append(m.Problems, r.contradictions(s, m.Outcomes[sandbox])...)
+		switch outcomes := m.Outcomes[sandbox]; {
+		case s != nil:
+			m.Problems = append(m.Problems, r.contradictions(s, outcomes)...)
+		case len(outcomes) > 0:
+			m.Problems = append(m.Problems, fmt.Sprintf("the evidence of %s is not there: what its outcomes rest on cannot be looked at", sandbox))
 		}
 	}
 	return nil

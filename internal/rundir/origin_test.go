@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,9 +33,11 @@ func wholeRun(t *testing.T, started time.Time) *Run {
 }
 
 // see writes the evidence of a sandbox.
-func see(t *testing.T, run *Run, template string, change func(*evidence.Sandbox)) {
+func see(t *testing.T, run *Run, sandbox string, change func(*evidence.Sandbox)) {
 	t.Helper()
+	template, number, _ := strings.Cut(sandbox, "@")
 	s := &evidence.Sandbox{Version: evidence.Version, Template: template, Target: "lab", StandIn: true, API: &evidence.API{TemplateID: template, BuildID: "b1"}}
+	s.Number, _ = strconv.Atoi(number)
 	if change != nil {
 		change(s)
 	}
@@ -95,6 +98,11 @@ func TestMixedRuns(t *testing.T) {
 			see(t, run, "a", func(s *evidence.Sandbox) { s.API.TemplateID, s.API.Alias = "id-x", "x" })
 		}, []string{"image.template of a is recorded as pass, and by the evidence it is infra"}, 2, 2},
 		{"evidence without the API's word", func(run, _ *Run) { see(t, run, "a", func(s *evidence.Sandbox) { s.API = nil }) }, []string{"image.template of a is recorded as pass, and by the evidence it is unproven"}, 2, 2},
+		{"no evidence", func(run, _ *Run) {
+			if err := os.Remove(filepath.Join(run.Dir, "evidence", "b.json")); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"the evidence of b is not there: what its outcomes rest on cannot be looked at"}, 2, 1},
 		{"evidence of another target", func(run, _ *Run) { see(t, run, "a", func(s *evidence.Sandbox) { s.Target = "live" }) }, []string{`evidence of a is of target "live"`}, 2, 2},
 		{"a stand-in on a cluster", func(run, _ *Run) {
 			swap(t, run, manifestFile, `"target": "lab"`, `"target": "live"`)

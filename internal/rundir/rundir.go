@@ -315,12 +315,17 @@ func (r *Run) Verdicts(merged Merged, inputs func(template, sandbox string) verd
 	return verdicts
 }
 
-// WriteResults writes the merged outcomes and the verdicts beside the records.
+// WriteResults writes the merged outcomes and the verdicts beside the records. The
+// verdicts of an earlier gate do not outlive one whose own could not be written.
 func (r *Run) WriteResults(merged Merged, verdicts []verdict.Verdict) error {
-	if err := r.writeJSON(outcomesFile, merged); err != nil {
-		return err
+	err := r.writeJSON(outcomesFile, merged)
+	if err == nil {
+		err = r.writeJSON(verdictsFile, verdicts)
 	}
-	return r.writeJSON(verdictsFile, verdicts)
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(filepath.Join(r.Dir, verdictsFile)))
+	}
+	return nil
 }
 
 // WriteReport writes one rendered report of the run, under its file name.

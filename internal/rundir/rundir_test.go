@@ -40,7 +40,8 @@ func runOf(t *testing.T, processes int, templates ...string) *Run {
 	return run
 }
 
-// record writes records as one process does.
+// record writes records as one process does, and evidence of the sandboxes of
+// which there is none yet.
 func record(t *testing.T, run *Run, process int, records ...Record) {
 	t.Helper()
 	recorder, err := run.Recorder(process, redact.New("hunter2hunter2"))
@@ -50,6 +51,9 @@ func record(t *testing.T, run *Run, process int, records ...Record) {
 	for _, r := range records {
 		if err := recorder.Record(r); err != nil {
 			t.Fatal(err)
+		}
+		if seen, err := run.evidenceOf(r.Sandbox); err != nil || (seen == nil && r.Outcome != nil) {
+			see(t, run, r.Sandbox, nil)
 		}
 	}
 	if err := recorder.Close(); err != nil {
