@@ -167,7 +167,11 @@ func (m *Merged) read(p process) error {
 		if record.Kept != "" {
 			m.Kept = append(m.Kept, record.Kept)
 		}
-		if record.Outcome != nil {
+		switch {
+		case record.Outcome == nil:
+		case record.Attempt > mostAttempts:
+			m.Problems = append(m.Problems, fmt.Sprintf("%s:%d is no whole record: attempt %d of %s, where %d are the most", name, n, record.Attempt, record.Outcome.Requirement, mostAttempts))
+		default:
 			m.add(record)
 		}
 		if record.Problem != "" {
@@ -206,6 +210,10 @@ func (odd misplaced) problems(name string, of process) []string {
 	}
 	return all
 }
+
+// mostAttempts is more than anybody retries a spec: each attempt that is missing
+// before another is kept in memory.
+const mostAttempts = 100
 
 // add keeps one outcome for a requirement: the worst. An attempt that is known
 // to have been made and recorded nothing is unproven, so that the retry alone

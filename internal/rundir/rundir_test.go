@@ -172,6 +172,15 @@ func TestRetriesAreTold(t *testing.T) {
 	}
 }
 
+// A number of attempts that nobody made takes no memory, and proves nothing.
+func TestAttemptsWithoutNumberAreAProblem(t *testing.T) {
+	run := newRun(t, "a")
+	record(t, run, 1, Record{Sandbox: "a", Outcome: outcome("place.command", requirement.Pass), Attempt: 1_000_000_000}, Record{Note: "n"})
+	if m := merge(t, run); len(m.Outcomes) != 0 || len(m.Notes) != 1 || !strings.Contains(m.Problems[0], "process-1.ndjson:1 is no whole record: attempt 1000000000 of place.command") {
+		t.Errorf("got %d outcomes, problems %q", len(m.Outcomes), m.Problems)
+	}
+}
+
 // Processes that are lost, were cut off, or belong to nothing are problems of
 // the run; so is a run of which it is not known.
 func TestEveryProcessMustComeToItsEnd(t *testing.T) {
