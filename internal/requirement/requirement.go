@@ -134,6 +134,13 @@ type Outcome struct {
 	Advice string `json:"advice,omitempty"`
 }
 
+// Muted tells whether the other witnesses decide without this outcome. Only what
+// reads a log can be mute, whatever a record says.
+func (o Outcome) Muted() bool {
+	r, known := Lookup(o.Requirement)
+	return o.Mute && o.Result == Unproven && known && r.Stage == StageLog
+}
+
 // subject is what a judge sees: the evidence, and what was derived from it
 // once.
 type subject struct {

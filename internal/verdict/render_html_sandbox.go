@@ -850,7 +850,7 @@ func outcomeRow(id requirement.ID, level string, o, was requirement.Outcome, com
 	case !o.Result.Green():
 		v.Next = told(o.Next)
 	}
-	if o.Mute {
+	if o.Muted() {
 		v.Reason += " (this witness cannot speak here, so the others decide)"
 	}
 	if compared {

@@ -120,7 +120,7 @@ func caseOf(v Verdict, c counted, attempts []requirement.Result, suffix string) 
 	case o.Result == requirement.Fail && waived >= 0:
 		result.Message = show("WAIVED: " + v.Waived[waived].String())
 		testcase.Skipped = result
-	case o.Result.Green() || o.Mute || !c.decides || v.Exit() == ExitIsolated:
+	case o.Result.Green() || o.Muted() || !c.decides || v.Exit() == ExitIsolated:
 		testcase.Skipped = result
 	case o.Result == requirement.Fail:
 		result.Data = lines(said[1:]...)

@@ -134,7 +134,7 @@ func Of(in Input) Verdict {
 				open = &o
 			}
 		case requirement.Unproven:
-			if open == nil && !o.Mute {
+			if open == nil && !o.Muted() {
 				open = &o
 			}
 		case requirement.Pass, requirement.Inert, requirement.NotApplicable:
@@ -168,8 +168,7 @@ func Of(in Input) Verdict {
 // of one requirement.
 func decidedBesides(in Input, id requirement.ID) bool {
 	return slices.ContainsFunc(count(in.Profile, in.Outcomes), func(c counted) bool {
-		mute := c.outcome.Result == requirement.Unproven && c.outcome.Mute
-		return c.decides && c.ID != id && !c.outcome.Result.Green() && !mute
+		return c.decides && c.ID != id && !c.outcome.Result.Green() && !c.outcome.Muted()
 	})
 }
 
@@ -218,7 +217,7 @@ func (c counted) notes() []string {
 	switch {
 	case !c.decides && c.outcome.Result == requirement.Fail:
 		notes = append(notes, fmt.Sprintf("%s: %s", c.ID, c.outcome.Reason))
-	case c.decides && c.outcome.Result == requirement.Unproven && c.outcome.Mute:
+	case c.decides && c.outcome.Muted():
 		notes = append(notes, fmt.Sprintf("%s: unproven: %s", c.ID, c.outcome.Reason))
 	}
 	return notes

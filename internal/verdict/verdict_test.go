@@ -122,6 +122,21 @@ func TestMuteWitnessIsANote(t *testing.T) {
 	}
 }
 
+// Only what reads a log can be mute: a record that says so of anything else
+// leaves it unproven.
+func TestOnlyLogsAreMute(t *testing.T) {
+	for _, r := range requirement.All() {
+		all := outcomes(map[requirement.ID]requirement.Result{r.ID: requirement.Unproven})
+		for i := range all {
+			all[i].Mute = true
+		}
+		v := Of(Input{Profile: config.ProfileExtended, Outcomes: all})
+		if want := r.Stage == requirement.StageLog || !r.Decides(config.ProfileExtended); (v.Word == Isolated) != want {
+			t.Errorf("with a mute %s it is %s", r.ID, v.Word)
+		}
+	}
+}
+
 // What is worth knowing stands in the verdict although nothing is red.
 func TestAdviceIsANote(t *testing.T) {
 	all := outcomes(nil)
