@@ -20,7 +20,7 @@ func recordedShard(t *testing.T, number int) string {
 	t.Helper()
 	expected := []string{"one", "two"}
 	run, err := rundir.Create(t.TempDir(), rundir.Manifest{
-		Run: "shard", Target: "lab", Profile: "core", Harness: version, Templates: config.Cut(expected, number, 2),
+		Run: "shard", Target: "lab", Profile: "core", Harness: version, ConfigHash: "abc", Templates: config.Cut(expected, number, 2),
 		Shard: &rundir.Shard{Number: number, Of: 2, Expected: expected},
 	}, []byte("target: lab\n"))
 	if err != nil {
@@ -48,6 +48,7 @@ func TestGateOfAMergedRun(t *testing.T) {
 		exit int
 		says string
 	}{
+		{[]string{"gate", one}, verdict.ExitIsolated, "this is shard 1/2 alone: nothing is said of two"},
 		{[]string{"merge", "--into", whole, one, two}, verdict.ExitIsolated, "shard 2/2: two: run shard"},
 		{[]string{"gate", whole}, verdict.ExitIsolated, "two"},
 		{[]string{"merge", "--into", part, two}, verdict.ExitUnproven, "shard 1/2: one: MISSING, so unproven"},

@@ -75,6 +75,7 @@ func (r *Run) Merge() (Merged, error) {
 	}
 	merged.tellUnknown(r.Manifest.Requirements)
 	merged.tellAttempts()
+	merged.Notes = append(merged.Notes, r.Manifest.shardNotes()...)
 	code, err := r.ginkgoExit()
 	if err != nil {
 		return merged, err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"sandproof/internal/config"
@@ -52,6 +53,9 @@ func (r *Run) belongs(other *Run) error {
 			return fmt.Errorf("%s and %s do not belong together: the %s of the one is %s, of the other %s", r.Dir, other.Dir, same.what, same.a, same.b)
 		}
 	}
+	if !slices.Equal(a.Waivers, b.Waivers) {
+		return fmt.Errorf("%s and %s do not belong together: they were given different waivers, and those of the one would excuse failures of the other", r.Dir, other.Dir)
+	}
 	if a.Shard.Number == b.Shard.Number {
 		return fmt.Errorf("%s and %s are both shard %s: give each shard once; of one that was run again, only the last", r.Dir, other.Dir, a.Shard)
 	}
@@ -67,7 +71,47 @@ func (r *Run) isShard() error {
 	if _, _, err := config.Shard(s.String()).Parts(); err != nil || !slices.Equal(config.Cut(s.Expected, s.Number, s.Of), r.Manifest.Templates) {
 		return fmt.Errorf("%s: its templates %q are not shard %s of its list %q: the manifest was edited, or is of another sandproof", r.Dir, r.Manifest.Templates, s, s.Expected)
 	}
+	if r.Manifest.ConfigHash == "" {
+		return fmt.Errorf("%s: its %s does not tell its configuration (configHash), so nobody knows whether other shards had the same: it was edited, or is of another sandproof", r.Dir, manifestFile)
+	}
 	return nil
+}
+
+// farApart is how long after the first shard the last may begin before that is
+// told: templates and clusters change meanwhile.
+const farApart = 24 * time.Hour
+
+// shardNotes tell what a verdict over shards, or over one of them, leaves open.
+func (m *Manifest) shardNotes() []string {
+	if s := m.Shard; s != nil {
+		var others []string
+		for _, template := range s.Expected {
+			if !slices.Contains(m.Templates, template) {
+				others = append(others, template)
+			}
+		}
+		if len(others) == 0 {
+			return nil
+		}
+		return []string{fmt.Sprintf("this is shard %s alone: nothing is said of %s, which other shards judge; sandproof merge makes one run of them all", s, strings.Join(others, ", "))}
+	}
+	var first, last Part
+	for _, part := range m.Shards {
+		if part.Missing {
+			continue
+		}
+		if first.Shard == "" || part.Started.Before(first.Started) {
+			first = part
+		}
+		if last.Shard == "" || part.Started.After(last.Started) {
+			last = part
+		}
+	}
+	if last.Started.Sub(first.Started) <= farApart {
+		return nil
+	}
+	return []string{fmt.Sprintf("shard %s began on %s, and shard %s on %s: what was seen then is not what is there now; run all shards of one night",
+		first.Shard, first.Started.UTC().Format(time.DateOnly), last.Shard, last.Started.UTC().Format(time.DateOnly))}
 }
 
 // parts are all shards of a run of which some are there; a shard on which no

@@ -119,6 +119,9 @@ func TestMergeOfMoreShardsThanTemplates(t *testing.T) {
 }
 
 func TestMergeRefusesWhatDoesNotBelongTogether(t *testing.T) {
+	waived := func(m *Manifest) {
+		m.Waivers = []verdict.Waiver{{Template: "a", Requirement: requirement.EnableIO, Reason: "known", Expires: "2099-01-01"}}
+	}
 	for _, test := range []struct {
 		name   string
 		change func(*Manifest)
@@ -128,6 +131,13 @@ func TestMergeRefusesWhatDoesNotBelongTogether(t *testing.T) {
 		{"another profile", func(m *Manifest) { m.Profile = "gate" }, "the profile of the one is core, of the other gate"},
 		{"another harness", func(m *Manifest) { m.Harness = "2" }, "the harness of the one is 1, of the other 2"},
 		{"another configuration", func(m *Manifest) { m.ConfigHash = "def" }, "the configuration of the one is abc, of the other def"},
+		{"no configuration", func(m *Manifest) { m.ConfigHash = "" }, "does not tell its configuration"},
+		{"other waivers", func(m *Manifest) {
+			m.Waivers = []verdict.Waiver{{Template: "b", Requirement: requirement.EnableCPU, Reason: "known", Expires: "2099-01-01"}}
+		}, "they were given different waivers"},
+		{"waivers of another template", func(m *Manifest) {
+			m.Waivers = []verdict.Waiver{{Template: "b", Requirement: requirement.EnableIO, Reason: "known", Expires: "2099-01-01"}}
+		}, "they were given different waivers"},
 		{"another repeat", func(m *Manifest) { m.Repeat = nil }, "number of sandboxes"},
 		{"another catalogue", func(m *Manifest) { m.Requirements = nil }, "catalogue of requirements"},
 		{"another list", func(m *Manifest) {
@@ -145,7 +155,10 @@ func TestMergeRefusesWhatDoesNotBelongTogether(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			root := t.TempDir()
-			_, err := MergeRuns(t.Context(), filepath.Join(root, "nightly"), dirs(shardRun(t, 1, nil), shardRun(t, 2, test.change)))
+			_, err := MergeRuns(t.Context(), filepath.Join(root, "nightly"), dirs(shardRun(t, 1, waived), shardRun(t, 2, func(m *Manifest) {
+				waived(m)
+				test.change(m)
+			})))
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want one that says %q", err, test.want)
 			}
@@ -267,6 +280,41 @@ func TestWaiversOfAMergedRun(t *testing.T) {
 	}
 	if m := run.Manifest; !m.Latest().Equal(day) || m.Waivers[0].Holds(m.Latest()) {
 		t.Errorf("the run counts as begun on %s", m.Latest())
+	}
+}
+
+// Shards that began more than a day apart, and a shard that is judged alone, are
+// told.
+func TestShardsThatDoNotSayAll(t *testing.T) {
+	day := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	for _, test := range []struct {
+		began time.Time
+		notes []string
+	}{
+		{day.Add(24 * time.Hour), nil},
+		{day.Add(25 * time.Hour), []string{"shard 1/3 began on 2026-11-28, and shard 2/3 on 2026-11-29"}},
+		{day.AddDate(0, 0, -58), []string{"shard 2/3 began on 2026-10-01, and shard 1/3 on 2026-11-28"}},
+	} {
+		at := func(started time.Time) func(*Manifest) { return func(m *Manifest) { m.Started = started } }
+		run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(shardRun(t, 1, at(day)), shardRun(t, 2, at(test.began)), shardRun(t, 3, at(day))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		notes := merge(t, run).Notes
+		if len(notes) != len(test.notes) || (len(notes) == 1 && !strings.Contains(notes[0], test.notes[0])) {
+			t.Errorf("begun on %s: notes %q", test.began, notes)
+		}
+	}
+	if notes := merge(t, shardRun(t, 1, nil)).Notes; len(notes) != 1 || !strings.Contains(notes[0], "this is shard 1/3 alone: nothing is said of b, c, which other shards judge") {
+		t.Errorf("of one shard: %q", notes)
+	}
+	// What a shard tells of itself is not true of the merged run.
+	run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(shardRun(t, 1, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if notes := merge(t, run).Notes; len(notes) != 2 || strings.Contains(strings.Join(notes, " "), "alone") {
+		t.Errorf("merged without the others: %q", notes)
 	}
 }
 
