@@ -69,7 +69,7 @@ func TestMergeGivesNoCommands(t *testing.T) {
 	var dirs []string
 	for number := range 2 {
 		run, err := rundir.Create(t.TempDir(), rundir.Manifest{
-			Run: "shard", Target: "lab", Profile: "core", Templates: hostile[number : number+1],
+			Run: "shard", Target: "lab", Profile: "core", Harness: version, ConfigHash: "abc", Templates: hostile[number : number+1],
 			Shard: &rundir.Shard{Number: number + 1, Of: 2, Expected: hostile},
 		}, []byte("target: lab\n"))
 		if err != nil {

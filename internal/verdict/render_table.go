@@ -66,7 +66,7 @@ func (r *Report) Text(t Terminal) string {
 	if t.Width == 0 {
 		head = math.MaxInt // a file's first line is one line
 	}
-	sentence(&b, head, fmt.Sprintf("run %s, target %s, profile %s%s", show(r.Run), show(r.Target), show(r.Profile), standInText(r.Verdicts)))
+	sentence(&b, head, fmt.Sprintf("run %s, target %s, profile %s%s", showWord(r.Run), showWord(r.Target), showWord(r.Profile), standInText(r.Verdicts)))
 	if len(r.Verdicts) > 0 {
 		b.WriteString(t.matrix(r.Verdicts, width))
 	}
@@ -284,3 +284,6 @@ func paragraph(b *strings.Builder, width int, label, sentence string) {
 
 // show makes text that may come from a guest harmless for a terminal.
 func show(s string) string { return redact.Terminal(s) }
+
+// showWord is show for what stands within a line.
+func showWord(s string) string { return strings.ReplaceAll(show(s), "\n", `\n`) }

@@ -86,7 +86,8 @@ func (r *Report) Require(d Demand) {
 	r.Exit = ExitUnproven
 }
 
-// Conclusion is the exit code in a sentence, with what was judged.
+// Conclusion is the exit code in a sentence, with what was judged. What a manifest
+// says is made harmless.
 func (r *Report) Conclusion() string {
 	var counted []string
 	for _, kind := range r.kinds() {
@@ -103,9 +104,9 @@ func (r *Report) Conclusion() string {
 	}
 	asked := ""
 	if r.Demand.Target != "" && r.Demand.Target != r.Target {
-		asked = fmt.Sprintf(", and target %s was asked for", r.Demand.Target)
+		asked = fmt.Sprintf(", and target %s was asked for", showWord(r.Demand.Target))
 	}
-	return fmt.Sprintf("exit code %d (%s): target %s%s, profile %s: %s", r.Exit, exitWords[r.Exit], r.Target, asked, r.Profile, strings.Join(counted, ", "))
+	return fmt.Sprintf("exit code %d (%s): target %s%s, profile %s: %s", r.Exit, exitWords[r.Exit], showWord(r.Target), asked, showWord(r.Profile), strings.Join(counted, ", "))
 }
 
 // exitWords say what the gate's codes mean.

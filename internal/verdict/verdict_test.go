@@ -186,4 +186,11 @@ func TestTableIsHarmlessAndComplete(t *testing.T) {
 	if strings.ContainsRune(text, 0x1b) {
 		t.Errorf("an escape sequence of the guest reached the terminal: %q", text)
 	}
+	hostile := "x\x1b[2J\n::error::y"
+	r := Report{Run: hostile, Target: hostile, Profile: hostile, Harness: hostile, Verdicts: []Verdict{v}, Demand: Demand{Target: hostile + "2"}}
+	for name, text := range map[string]string{"conclusion": r.Conclusion(), "table": Table(r), "markdown": r.Markdown(SummaryMost)} {
+		if strings.ContainsRune(text, 0x1b) || strings.Contains(text, "\n::error") || !strings.Contains(text, "x1b") {
+			t.Errorf("what a manifest says reached the %s: %q", name, text)
+		}
+	}
 }
