@@ -107,28 +107,14 @@ func (o *gateOptions) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// reports are the files that gate writes into a run directory.
-var reports = []struct {
-	file   string
-	render func(verdict.Report) (string, error)
-}{
-	{"report.html", func(r verdict.Report) (string, error) {
-		page, err := r.HTML(nil)
-		return string(page), err
-	}},
-	{"report.txt", func(r verdict.Report) (string, error) { return verdict.Table(r), nil }},
-	{"report.md", func(r verdict.Report) (string, error) { return r.Markdown(verdict.SummaryMost), nil }},
-	{"junit.xml", func(r verdict.Report) (string, error) { return r.JUnit() }},
-	{"report.json", func(r verdict.Report) (string, error) { return r.JSON() }},
-}
-
-// writeReports writes all that can be written.
+// writeReports writes all that can be written into the run directory, one file in
+// each format.
 func writeReports(run *rundir.Run, r verdict.Report) error {
 	var trouble []error
-	for _, report := range reports {
-		text, err := report.render(r)
+	for _, format := range reportFormats() {
+		data, err := format.render(r, nil)
 		if err == nil {
-			err = run.WriteReport(report.file, string(redactor().Document([]byte(text))))
+			err = run.WriteReport(format.file, string(format.clean(redactor(), data)))
 		}
 		trouble = append(trouble, err)
 	}

@@ -80,7 +80,7 @@ func TestReportsAreKept(t *testing.T) {
 	}{{requirement.Pass, verdict.ExitIsolated, verdict.ExitInfra}, {requirement.Fail, verdict.ExitNotIsolated, verdict.ExitNotIsolated}} {
 		dir := recordedRun(t, "r", test.result)
 		code, said := command(t, "gate", dir)
-		for _, report := range reports {
+		for _, report := range reportFormats() {
 			data, err := os.ReadFile(filepath.Join(dir, report.file))
 			if err != nil || !strings.Contains(string(data), "base") {
 				t.Errorf("%s: %v, %s", report.file, err, data)

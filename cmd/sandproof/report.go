@@ -17,7 +17,9 @@ import (
 // reportFormat is one way of showing a run. The run before is nil where there
 // is none to compare with.
 type reportFormat struct {
-	name   string
+	name string
+	// file is what the gate calls it in a run directory.
+	file   string
 	render func(r verdict.Report, before *verdict.Report) ([]byte, error)
 	// clean takes secrets out of it, and write does so on the way to a stream.
 	clean func(*redact.Redactor, []byte) []byte
@@ -28,11 +30,11 @@ type reportFormat struct {
 func reportFormats() []reportFormat {
 	text, document := (*redact.Redactor).Bytes, (*redact.Redactor).Document
 	return []reportFormat{
-		{"text", alone(func(r verdict.Report) ([]byte, error) { return []byte(verdict.Table(r)), nil }), text, writeText},
-		{"html", func(r verdict.Report, before *verdict.Report) ([]byte, error) { return r.HTML(before) }, document, writeDocument},
-		{"markdown", alone(func(r verdict.Report) ([]byte, error) { return []byte(r.Markdown(verdict.SummaryMost)), nil }), text, writeText},
-		{"junit", alone(asBytes((*verdict.Report).JUnit)), document, writeDocument},
-		{"json", alone(asBytes((*verdict.Report).JSON)), text, writeText},
+		{"text", "report.txt", alone(func(r verdict.Report) ([]byte, error) { return []byte(verdict.Table(r)), nil }), text, writeText},
+		{"html", "report.html", func(r verdict.Report, before *verdict.Report) ([]byte, error) { return r.HTML(before) }, document, writeDocument},
+		{"markdown", "report.md", alone(func(r verdict.Report) ([]byte, error) { return []byte(r.Markdown(verdict.SummaryMost)), nil }), text, writeText},
+		{"junit", "junit.xml", alone(asBytes((*verdict.Report).JUnit)), document, writeDocument},
+		{"json", "report.json", alone(asBytes((*verdict.Report).JSON)), text, writeText},
 	}
 }
 

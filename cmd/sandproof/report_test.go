@@ -48,3 +48,43 @@ func TestReportCommand(t *testing.T) {
 		t.Errorf("the file holds no whole page: %v, %.100q", err, page)
 	}
 }
+
+// What has the shape of a secret, in files that were carried here, is in no
+// report: the recorder that took it out may not have written them.
+func TestReportsOfCarriedFilesHoldNoSecret(t *testing.T) {
+	t.Setenv("GITHUB_ACTIONS", "true")
+	summary := filepath.Join(t.TempDir(), "summary.md")
+	t.Setenv("GITHUB_STEP_SUMMARY", summary)
+	dir := recordedRun(t, "r", requirement.Fail)
+	for name, swap := range map[string][2]string{
+		"records/process-1.ndjson": {"as promised", "Authorization: Bearer hunter2hunter2"},
+		"evidence/base.json":       {`"envdVersion": ""`, `"envdVersion": "x-api-key: hunter2hunter2"`},
+	} {
+		name = filepath.Join(dir, name)
+		data, err := os.ReadFile(name)
+		if err != nil || !bytes.Contains(data, []byte(swap[0])) {
+			t.Fatalf("%s: %v, %s", name, err, data)
+		}
+		if err := os.WriteFile(name, bytes.ReplaceAll(data, []byte(swap[0]), []byte(swap[1])), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, said := command(t, "gate", dir)
+	texts := map[string]string{"what is said": said}
+	for _, name := range []string{"report.txt", "report.html", "report.md", "junit.xml", "report.json", "outcomes.json", "verdicts.json"} {
+		texts[name] = filepath.Join(dir, name)
+	}
+	texts["the summary"] = summary
+	for name, text := range texts {
+		if name != "what is said" {
+			data, err := os.ReadFile(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(data)
+		}
+		if strings.Contains(text, "hunter2") || !strings.Contains(text, "redacted") {
+			t.Errorf("%s: %.3000s", name, text)
+		}
+	}
+}

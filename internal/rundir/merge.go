@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"sandproof/internal/redact"
 	"sandproof/internal/requirement"
 	"sandproof/internal/verdict"
 )
@@ -143,6 +144,8 @@ func (m *Merged) read(p process) error {
 		return fmt.Errorf("read the records: %w", err)
 	}
 	name := filepath.Base(p.records)
+	// The recorder has taken secrets out; files may have been carried here.
+	shapes := redact.New()
 	var odd misplaced
 	n := 0
 	for line := range bytes.Lines(data) {
@@ -152,7 +155,7 @@ func (m *Merged) read(p process) error {
 			continue
 		}
 		var record Record
-		if err := json.Unmarshal(line, &record); err != nil {
+		if err := json.Unmarshal(shapes.Bytes(line), &record); err != nil {
 			m.Problems = append(m.Problems, fmt.Sprintf("%s:%d is no whole record, as a full disk or a killed process leaves it: %v", name, n, err))
 			continue
 		}

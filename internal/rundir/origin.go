@@ -7,6 +7,7 @@ import (
 
 	"sandproof/internal/config"
 	"sandproof/internal/evidence"
+	"sandproof/internal/redact"
 	"sandproof/internal/requirement"
 )
 
@@ -49,16 +50,20 @@ func (r *Run) wrote(s *evidence.Sandbox) bool {
 
 // tellEvidence makes a problem of evidence that is not what the outcomes can
 // rest on: it is not there, of another run, of another target, or of another
-// template than they say. The files are read one by one: together they take much memory.
+// template than they say. The files are read one by one: together they take much memory. What
+// is told of them is cleaned, which costs less than to clean them.
 func (r *Run) tellEvidence(m *Merged) error {
+	raw := func(data []byte) []byte { return data }
 	for _, sandbox := range r.Manifest.names() {
-		s, err := r.evidenceOf(sandbox)
+		s, err := r.evidenceOf(sandbox, raw)
 		if err != nil {
 			return err
 		}
 		switch outcomes := m.Outcomes[sandbox]; {
 		case s != nil:
-			m.Problems = append(m.Problems, r.contradictions(s, outcomes)...)
+			for _, problem := range r.contradictions(s, outcomes) {
+				m.Problems = append(m.Problems, redact.New().String(problem))
+			}
 		case len(outcomes) > 0:
 			m.Problems = append(m.Problems, fmt.Sprintf("the evidence of %s is not there: what its outcomes rest on cannot be looked at", sandbox))
 		}

@@ -237,11 +237,12 @@ func (r *Run) WriteEvidence(s *evidence.Sandbox, redactor *redact.Redactor) erro
 }
 
 // Evidence reads all evidence files, in the manifest's order of templates. What
-// is of another run is passed over: Merge tells of it.
+// is of another run is passed over: Merge tells of it. What has the shape of a
+// secret is taken out, for files may have been carried here.
 func (r *Run) Evidence() ([]*evidence.Sandbox, error) {
 	var all []*evidence.Sandbox
 	for _, sandbox := range r.Manifest.names() {
-		s, err := r.evidenceOf(sandbox)
+		s, err := r.evidenceOf(sandbox, redact.New().Bytes)
 		if err != nil {
 			return nil, err
 		}
@@ -252,8 +253,9 @@ func (r *Run) Evidence() ([]*evidence.Sandbox, error) {
 	return all, nil
 }
 
-// evidenceOf reads what was seen of one sandbox; nil where there is no file.
-func (r *Run) evidenceOf(sandbox string) (*evidence.Sandbox, error) {
+// evidenceOf reads what was seen of one sandbox, cleaned; nil where there is no
+// file.
+func (r *Run) evidenceOf(sandbox string, clean func([]byte) []byte) (*evidence.Sandbox, error) {
 	name := filepath.Join(r.Dir, evidenceDir, slug(sandbox)+".json")
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -263,7 +265,7 @@ func (r *Run) evidenceOf(sandbox string) (*evidence.Sandbox, error) {
 		return nil, fmt.Errorf("evidence of %s: %w", sandbox, err)
 	}
 	s := &evidence.Sandbox{}
-	if err := json.Unmarshal(data, s); err != nil {
+	if err := json.Unmarshal(clean(data), s); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if s.Version != evidence.Version {

@@ -1,6 +1,7 @@
 package rundir
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,7 @@ func record(t *testing.T, run *Run, process int, records ...Record) {
 		if err := recorder.Record(r); err != nil {
 			t.Fatal(err)
 		}
-		if seen, err := run.evidenceOf(r.Sandbox); err != nil || (seen == nil && r.Outcome != nil) {
+		if seen, err := run.evidenceOf(r.Sandbox, bytes.Clone); err != nil || (seen == nil && r.Outcome != nil) {
 			see(t, run, r.Sandbox, nil)
 		}
 	}
