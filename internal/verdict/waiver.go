@@ -21,14 +21,18 @@ type Waiver struct {
 }
 
 // Waivers are those of a configuration that excuse failures, one for each
-// requirement. A requirement that the catalogue does not have is an error.
+// requirement. A requirement that the catalogue does not have is an error, and so
+// is one that no waiver excuses.
 func Waivers(all []config.Waiver) ([]Waiver, error) {
 	var waivers []Waiver
-	var unknown []string
+	var unknown, refused []string
 	for _, w := range all {
 		for _, id := range w.Requirements {
-			if _, known := requirement.Lookup(requirement.ID(id)); !known {
+			switch _, known := requirement.Lookup(requirement.ID(id)); {
+			case !known:
 				unknown = append(unknown, id)
+			case !waivable(requirement.ID(id)):
+				refused = append(refused, id)
 			}
 			waivers = append(waivers, Waiver{Template: w.Template, Requirement: requirement.ID(id), Reason: w.Reason, Expires: w.Expires})
 		}
@@ -36,7 +40,19 @@ func Waivers(all []config.Waiver) ([]Waiver, error) {
 	if len(unknown) > 0 {
 		return nil, fmt.Errorf("waivers: there is no requirement %s: docs/requirements.md has them all", strings.Join(unknown, ", "))
 	}
+	if len(refused) > 0 {
+		return nil, fmt.Errorf("waivers: %s cannot be waived: where it fails, what was looked at is not what was asked for, so that nothing is known of that; take it out",
+			strings.Join(refused, ", "))
+	}
 	return waivers, nil
+}
+
+// waivable tells whether a failure can be excused. One of stage image cannot: what
+// was looked at is then not the image that was asked for, and what was not seen is
+// never excused.
+func waivable(id requirement.ID) bool {
+	r, known := requirement.Lookup(id)
+	return known && r.Stage != requirement.StageImage
 }
 
 // Holds tells whether the waiver counts at a time. One whose date cannot be read
@@ -53,7 +69,7 @@ func (w Waiver) String() string {
 // waiverFor is the one that excuses a failed requirement, if any.
 func (in *Input) waiverFor(id requirement.ID) (Waiver, bool) {
 	i := slices.IndexFunc(in.Waivers, func(w Waiver) bool {
-		return w.Template == in.Template && w.Requirement == id && w.Holds(in.At)
+		return w.Template == in.Template && w.Requirement == id && waivable(id) && w.Holds(in.At)
 	})
 	if i < 0 {
 		return Waiver{}, false

@@ -44,6 +44,8 @@ func TestWaivers(t *testing.T) {
 		{"trouble beside it", results{requirement.EnableCPU: requirement.Fail, requirement.PlacePTY: requirement.Infra}, []Waiver{cpu}, Unproven, false, ExitInfra, 1},
 		{"unproven is not excused", results{requirement.EnableCPU: requirement.Unproven}, []Waiver{cpu}, Unproven, false, ExitUnproven, 0},
 		{"trouble is not excused", results{requirement.EnableCPU: requirement.Infra}, []Waiver{cpu}, Unproven, false, ExitInfra, 0},
+		{"another build than the one that was asked for", results{requirement.ImageBuild: requirement.Fail}, []Waiver{waiver("base", requirement.ImageBuild, "2099-01-01")}, NotIsolated, false, ExitNotIsolated, 0},
+		{"an image that is not in force", results{requirement.ImageInForce: requirement.Fail}, []Waiver{waiver("base", requirement.ImageInForce, "2099-01-01")}, NotIsolated, false, ExitNotIsolated, 0},
 		{"not needed", nil, []Waiver{cpu}, Isolated, false, ExitIsolated, 0},
 		{"no cgroup support", results{requirement.BootEnvdKnown: requirement.NotApplicable}, []Waiver{cpu}, NotApplicable, false, ExitNotIsolated, 0},
 		{"no cgroup support, known", results{requirement.BootEnvdKnown: requirement.NotApplicable}, []Waiver{waiver("base", requirement.BootEnvdKnown, "2099-01-01")}, NotApplicable, true, ExitIsolated, 1},
@@ -155,5 +157,11 @@ func TestWaiversOfTheConfiguration(t *testing.T) {
 	all[1].Requirements = []string{"enable.gpu"}
 	if _, err := Waivers(all); err == nil || !strings.Contains(err.Error(), "there is no requirement enable.gpu") {
 		t.Errorf("got %v", err)
+	}
+	for _, id := range []string{"image.template", "image.build", "image.bytes", "image.in-force"} {
+		all[1].Requirements = []string{"enable.cpu", id}
+		if _, err := Waivers(all); err == nil || !strings.Contains(err.Error(), "waivers: "+id+" cannot be waived") {
+			t.Errorf("%s: got %v", id, err)
+		}
 	}
 }
