@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"sandproof/internal/config"
 	"sandproof/internal/evidence"
 	"sandproof/internal/redact"
 	"sandproof/internal/requirement"
@@ -81,9 +80,6 @@ func (r *Run) contradictions(s *evidence.Sandbox, outcomes []requirement.Outcome
 	}
 	if s.Target != r.Manifest.Target {
 		all = append(all, fmt.Sprintf("the evidence of %s is of target %.100q, and the run was made on target %s", s.Name(), s.Target, r.Manifest.Target))
-	}
-	if s.StandIn && r.Manifest.Target == string(config.TargetLive) {
-		all = append(all, fmt.Sprintf("in %s the lab's stand-in played envd, and the run was made on target %s", s.Name(), r.Manifest.Target))
 	}
 	for _, id := range []requirement.ID{requirement.ImageTemplate, requirement.ImageBuild} {
 		i := slices.IndexFunc(outcomes, func(o requirement.Outcome) bool { return o.Requirement == id })

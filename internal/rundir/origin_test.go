@@ -104,12 +104,6 @@ func TestMixedRuns(t *testing.T) {
 			}
 		}, []string{"the evidence of b is not there: what its outcomes rest on cannot be looked at"}, 2, 1},
 		{"evidence of another target", func(run, _ *Run) { see(t, run, "a", func(s *evidence.Sandbox) { s.Target = "live" }) }, []string{`evidence of a is of target "live"`}, 2, 2},
-		{"a stand-in on a cluster", func(run, _ *Run) {
-			swap(t, run, manifestFile, `"target": "lab"`, `"target": "live"`)
-			for _, template := range run.Manifest.Templates {
-				see(t, run, template, func(s *evidence.Sandbox) { s.Target = "live" })
-			}
-		}, []string{"in a the lab's stand-in played envd", "in b the lab's stand-in played envd"}, 2, 2},
 		{"records of an older sandproof", func(run, _ *Run) {
 			swap(t, run, "records/process-1.ndjson", `"run":"nightly","runStarted":"2026-11-28T02:00:00.000000005Z",`, "")
 		}, []string{"process-1.ndjson: 2 records do not name their run"}, 2, 2},

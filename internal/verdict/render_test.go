@@ -268,6 +268,8 @@ func TestReports(t *testing.T) {
 // was not judged is unproven.
 func TestDemands(t *testing.T) {
 	failed := resultsOf{requirement.EnableCPU: requirement.Fail}
+	byStandIn := reportOf("", nil, nil, nil)
+	byStandIn.Target, byStandIn.Verdicts[0].StandIn = "live", true
 	for _, test := range []struct {
 		name   string
 		report Report
@@ -280,6 +282,8 @@ func TestDemands(t *testing.T) {
 		{"another target", reportOf("", nil, nil, nil), Demand{Target: "live"}, ExitUnproven, "that proves nothing about target live"},
 		{"another target, failed", reportOf("", nil, nil, failed), Demand{Target: "live"}, ExitUnproven, "where the template was partial"},
 		{"another target, trouble", reportOf("", nil, []string{"leak"}, nil), Demand{Target: "live"}, ExitUnproven, "leak"},
+		{"the lab's API used as a cluster's", byStandIn, Demand{}, ExitIsolated, "1 isolated"},
+		{"the lab's API used as a cluster's, and a cluster asked for", byStandIn, Demand{Target: "live"}, ExitUnproven, "with the lab's stand-in in envd's place"},
 		{"judged", reportOf("", nil, nil, nil), Demand{Templates: []string{"template-0"}}, ExitIsolated, "1 isolated"},
 		{"not judged", reportOf("", nil, nil, nil), Demand{Templates: []string{"gone"}}, ExitUnproven, "this run was not made to judge it"},
 		{"not judged beside a failure", reportOf("", nil, nil, failed), Demand{Templates: []string{"gone"}}, ExitNotIsolated, "gone: unproven"},
