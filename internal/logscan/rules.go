@@ -22,6 +22,8 @@ type Rule struct {
 	// Match is tried on the normalised message. Its groups named group,
 	// property and errno become the finding's fields.
 	Match func() *regexp.Regexp
+	// Holds is asked in the place of Match where it is set.
+	Holds func(message string) bool
 	// Samples must match this rule and no earlier one; Others are lines like
 	// them that must not.
 	Samples, Others []string
@@ -172,10 +174,11 @@ var rules = []Rule{
 	},
 	{
 		ID: "CGOK1", Class: evidence.FindingBenign, Meaning: "the kernel or systemd speaks of cgroups at boot",
-		Match: pattern(`^cgroup: (?:Disabling|Unknown subsys|cgroup2?: |fork rejected|option|.*hierarchy)|^systemd\b.*cgroup|^Command line: .*cgroup|^Kernel command line: .*cgroup|^Memory cgroup out of memory`),
+		Match: pattern(`^cgroup: (?:Disabling|Unknown subsys|cgroup2?: |fork rejected|option|.*hierarchy)|^systemd\b.*cgroup|^Command line: .*cgroup|^Kernel command line: .*cgroup|^Unknown kernel command line parameters .*cgroup|^Memory cgroup out of memory`),
 		Samples: []string{
 			"cgroup: Disabling memory control group subsystem", "systemd[1]: Detected cgroup v2 with unified hierarchy",
 			"Kernel command line: console=ttyS0 cgroup_disable=memory",
+			`Unknown kernel command line parameters "cgroup_enable=memory audit=disabled", will be passed to user space.`,
 		},
 	},
 	{
@@ -190,8 +193,16 @@ var rules = []Rule{
 	},
 	{
 		ID: unknownRule, Class: evidence.FindingUnknown, Meaning: "speaks of cgroup trouble, and no rule knows it",
-		Match:   pattern(`(?i)cgroup.*(?:denied|fail|error|no such|invalid|unable|cannot|could not|unavailable|not permitted|not supported|read-only|busy|fall)|(?:fail|error|unable|cannot|could not|fall).*cgroup|failed to calculate host metrics`),
-		Samples: []string{"cgroup v3 backend: operation not permitted", "could not attach: error in cgroup controller"},
+		Holds: troubled,
+		Samples: []string{
+			"cgroup v3 backend: operation not permitted", "could not attach: error in cgroup controller",
+			"permission denied while opening /sys/fs/cgroup/user/cpu.weight", "no such file or directory: /sys/fs/cgroup/user/memory.high",
+			"read-only file system: mkdir /sys/fs/cgroup/ptys", "operation not permitted (cgroup user)", "cgroup2: EACCES",
+			"skipping cgroup setup", "cgroup limits not applied", "cgroup limits disabled", "the limits of cgroup user are missing",
+			"device or resource busy: rmdir /sys/fs/cgroup/user", "no space left on device: mkdir /sys/fs/cgroup/user",
+			"cannot allocate memory (cgroup user)", "timeout while opening /sys/fs/cgroup/user", "too many open files in cgroup setup",
+			"cgroup memory.high does not exist", "Cgroup Limits NOT SET",
+		},
 	},
 }
 
@@ -237,6 +248,49 @@ var fragments = sync.OnceValue(func() map[string]bool {
 // fragmentRule stands for a part of a failure line.
 var fragmentRule = Rule{ID: "CG0F0", Class: evidence.FindingUnknown, Meaning: "a part of an envd failure line, damaged on its way"}
 
+// troubles are texts of which a line that speaks of cgroup trouble holds one,
+// before or behind, in lower case: what goes wrong, what is left out, and what
+// the kernel answers. errnos are words of their own.
+var (
+	troubles = []string{
+		"fail", "error", "unable", "cannot", "could not", "can't", "couldn't", "fall", "denied", "refused", "reject", "invalid", "unavailable",
+		"missing", "disabled", "skip", "give up", "gives up", "giving up", "gave up", "timed out", "time out", "timeout",
+		"not applied", "not available", "not permitted", "not supported", "not allowed", "not found", "not mounted", "not enabled", "not enforced",
+		"not created", "not writable", "not written", "not exist", "not a cgroup",
+		"no such", "read-only", "no space left", "too many", "out of range", "bad file descriptor",
+	}
+	troubleWords = []string{
+		"busy", "not set", "eacces", "eperm", "enoent", "einval", "erofs", "ebusy", "enospc", "enomem", "enodev", "eopnotsupp", "emfile", "eagain",
+	}
+)
+
+// troubled tells whether a message speaks of cgroups and of trouble, in
+// whichever order: nobody knows the words of the next envd.
+func troubled(message string) bool {
+	message = strings.ToLower(message)
+	if strings.Contains(message, "failed to calculate host metrics") {
+		return true
+	}
+	return strings.Contains(message, "cgroup") &&
+		(slices.ContainsFunc(troubles, func(text string) bool { return strings.Contains(message, text) }) ||
+			slices.ContainsFunc(troubleWords, func(word string) bool { return holdsWord(message, word) }))
+}
+
+// holdsWord tells whether a text holds a word with no letter at either side:
+// "busy" is trouble, and busybox is none.
+func holdsWord(text, word string) bool {
+	for {
+		before, behind, ok := strings.Cut(text, word)
+		if !ok {
+			return false
+		}
+		if (before == "" || !isLetter(before[len(before)-1])) && (behind == "" || !isLetter(behind[0])) {
+			return true
+		}
+		text = behind
+	}
+}
+
 // speaks tells whether a rule could know a message at all. Nearly every line
 // of a log is about something else, and the rules are slow to say so.
 func speaks(message string) bool {
@@ -256,7 +310,7 @@ func Classify(r Record) *Rule {
 	}
 	if speaks(r.Message) {
 		for i := range rules {
-			if rules[i].Match().MatchString(r.Message) {
+			if rules[i].knows(r.Message) {
 				return &rules[i]
 			}
 		}
@@ -268,6 +322,14 @@ func Classify(r Record) *Rule {
 		}
 	}
 	return nil
+}
+
+// knows tells whether a rule knows a message.
+func (r *Rule) knows(message string) bool {
+	if r.Holds != nil {
+		return r.Holds(message)
+	}
+	return r.Match().MatchString(message)
 }
 
 // finding makes a finding of a record that a rule matched.

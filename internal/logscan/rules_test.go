@@ -210,6 +210,54 @@ func TestNotFailures(t *testing.T) {
 	}
 }
 
+// TestOtherOrder: a failure or an unknown trouble of which the words before and
+// behind "cgroup" have changed places is trouble still.
+func TestOtherOrder(t *testing.T) {
+	for _, rule := range rules {
+		if rule.Class != evidence.FindingFailure && rule.Class != evidence.FindingUnknown {
+			continue
+		}
+		for _, sample := range rule.Samples {
+			before, behind, ok := strings.Cut(sample, "cgroup")
+			if !ok {
+				continue
+			}
+			for _, shape := range shapes {
+				text := strings.TrimSpace(behind + " cgroup " + before)
+				log := scanAll(shape.wrap(text) + "\n")
+				if len(log.Findings) != 1 || log.Findings[0].Class != evidence.FindingUnknown {
+					t.Errorf("%s, %s: %q: %+v, want one unknown finding", rule.ID, shape.name, text, log.Findings)
+				}
+			}
+		}
+	}
+}
+
+// TestHarmless: lines that speak of cgroups as healthy guests and nodes print
+// them, with words that are like those of trouble.
+func TestHarmless(t *testing.T) {
+	for _, message := range []string{
+		"busybox init: mounting cgroup2 on /sys/fs/cgroup", "mounted cgroup2 by busybox", "Filesystems mounted with cgroup v2 delegation",
+		"cgroup memory moving (move_charge_at_immigrate) is deprecated", "Memory cgroup stats for /user:",
+		"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=user,mems_allowed=0,oom_memcg=/user,task_memcg=/user,task=stress,pid=77,uid=0",
+		"? __mem_cgroup_charge+0x2e/0x90", "mem_cgroup_out_of_memory+0x13e/0x160",
+		"cgroup: Disabling memory control group subsystem", "cgroup: Unknown subsys name 'net_cls'",
+		`cgroup: cgroup2: unknown option "memory_recursiveprot"`, "cgroup: fork rejected by pids controller in /user",
+		"systemd[1]: cgroup compatibility translation between legacy and unified hierarchy settings activated. See cgroup-compat debug messages for details.",
+		"systemd[1]: Using unified cgroup hierarchy.", "created cgroup for sandbox", "Starting the cgroup helper",
+		"Kernel command line: root=/dev/vda cgroup_disable=memory audit=disabled",
+		"openrc: Mounting cgroup filesystem ... [ ok ]", "the setting and the limits of cgroup user are not yet read",
+	} {
+		for _, shape := range shapes {
+			for _, f := range scanAll(shape.wrap(message) + "\n").Findings {
+				if f.Class != evidence.FindingBenign && f.Class != evidence.FindingControl {
+					t.Errorf("%s: %q is %s by %s", shape.name, message, f.Class, f.Rule)
+				}
+			}
+		}
+	}
+}
+
 // TestFailuresWithinLines: a failure's words in the middle of a line make no
 // failure, and are not passed over either.
 func TestFailuresWithinLines(t *testing.T) {
