@@ -17,6 +17,7 @@ type gate struct {
 // signs are what a line that a rule knows holds one of, in lower case.
 var signs = [][]byte{
 	[]byte("cgroup"), []byte("==="), []byte("---"), []byte("host metrics"), []byte("✓"), []byte(canarySign),
+	[]byte(beginningSign),
 }
 
 // passes tells whether a line is to be decoded; where strangers are looked for,

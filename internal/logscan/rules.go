@@ -226,10 +226,22 @@ const shingle = 12
 // use, in bytes: everybody's log holds "failed to create".
 const telling = 3
 
+// ownWords are texts that envd alone prints, of which a part is everybody's: a
+// line that holds one whole holds a part of a failure.
+var ownWords = []string{
+	`" unavailable at "`, "late host metrics",
+	"to create user cgroup", "to create pty cgroup", "to create ptys cgroup", "to create socat cgroup", "to create socats cgroup",
+}
+
 // fragments are the words of envd's failures, of which a damaged line may
-// hold a part: the console mixes kernel messages into envd's lines.
-var fragments = sync.OnceValue(func() map[string]bool {
-	set := map[string]bool{}
+// hold a part: the console mixes kernel messages into envd's lines. To each
+// shingle they tell the texts with which it must go on, one of them; none where
+// it says enough.
+var fragments = sync.OnceValue(func() map[string][]string {
+	set := map[string][]string{}
+	for _, text := range ownWords {
+		set[text[:shingle]] = append(set[text[:shingle]], text[shingle:])
+	}
 	for _, text := range []struct{ common, own string }{
 		{"failed to create ", "cgroup2 manager"},
 		{"failed to write ", "cgroup property"},
@@ -239,11 +251,56 @@ var fragments = sync.OnceValue(func() map[string]bool {
 	} {
 		whole := text.common + text.own
 		for i := max(0, len(text.common)+telling-shingle); i+shingle <= len(whole); i++ {
-			set[whole[i:i+shingle]] = true
+			set[whole[i:i+shingle]] = nil
 		}
 	}
 	return set
 })
+
+// beginnings are those of failures of which, where a kernel's message cuts them
+// in own, neither side has enough words for a fragment: the end of the line, or
+// of what stands before the kernel's message, shows that they were cut.
+var beginnings = []struct{ common, own string }{
+	{"failed to create user ", "cgroup"},
+	{"failed to create pty ", "cgroup"},
+	{"failed to create ptys ", "cgroup"},
+	{"failed to create socat ", "cgroup"},
+	{"failed to create socats ", "cgroup"},
+	{"failed to calcu", "late host metrics"},
+}
+
+// beginningSign is what every beginning holds before its own words.
+const beginningSign = "failed to c"
+
+// cutOff tells whether a line is the beginning of a failure, cut in the midst of
+// its own words.
+func cutOff(message string) bool {
+	if !strings.HasPrefix(message, beginningSign) {
+		return false
+	}
+	begun, _, _ := strings.Cut(message, "[")
+	for _, text := range beginnings {
+		if len(begun) > len(text.common) && strings.HasPrefix(text.common+text.own, begun) {
+			return true
+		}
+	}
+	return false
+}
+
+// holdsPart tells whether a message holds a part of a failure's words.
+func holdsPart(message string) bool {
+	if cutOff(message) {
+		return true
+	}
+	known := fragments()
+	for i := 0; i+shingle <= len(message); i++ {
+		texts, found := known[message[i:i+shingle]]
+		if found && (texts == nil || slices.ContainsFunc(texts, func(text string) bool { return strings.HasPrefix(message[i+shingle:], text) })) {
+			return true
+		}
+	}
+	return false
+}
 
 // fragmentRule stands for a part of a failure line.
 var fragmentRule = Rule{ID: "CG0F0", Class: evidence.FindingUnknown, Meaning: "a part of an envd failure line, damaged on its way"}
@@ -315,11 +372,8 @@ func Classify(r Record) *Rule {
 			}
 		}
 	}
-	known := fragments()
-	for i := 0; i+shingle <= len(r.Message); i++ {
-		if known[r.Message[i:i+shingle]] {
-			return &fragmentRule
-		}
+	if holdsPart(r.Message) {
+		return &fragmentRule
 	}
 	return nil
 }

@@ -356,6 +356,8 @@ func FuzzClassify(f *testing.F) {
 		}
 	}
 	f.Add("failed to create cgr[    1.23] random: crng init done")
+	f.Add("failed to create user c[    1.23] random: crng init done")
+	f.Add(`rty "io.weight" unavailable at "/x"`)
 	f.Fuzz(func(t *testing.T, message string) {
 		record := Record{Message: normalise(message)}
 		rule := Classify(record)
@@ -390,34 +392,61 @@ func TestOthers(t *testing.T) {
 	}
 }
 
-// TestTruncated: of a failure that is cut off anywhere, in front or behind,
-// nothing else is made, and no part that holds enough of its own words is
-// silent.
+// TestTruncated: of a failure that is cut anywhere, as the kernel does that
+// prints a message of its own into it, nothing but a failure or an unknown line
+// is made, and one side at least is not silent.
 func TestTruncated(t *testing.T) {
+	const kernel = "[    1.234567] random: crng init done"
 	for _, rule := range rules {
 		if rule.Class != evidence.FindingFailure {
 			continue
 		}
 		for _, sample := range rule.Samples {
 			for cut := range len(sample) {
-				for _, part := range []string{sample[:cut], sample[cut:]} {
-					loud := strings.Contains(part, "cgroup2 manager") || strings.Contains(part, "cgroup property") || strings.Contains(part, "no-op cgroup")
-					for _, shape := range shapes {
-						log := scanAll(shape.wrap(part) + "\n")
-						if len(log.Findings) > 1 || loud && len(log.Findings) == 0 {
-							t.Fatalf("%s, %s: %q has %d findings", rule.ID, shape.name, part, len(log.Findings))
+				for _, shape := range shapes {
+					for _, parts := range [][]string{{sample[:cut], sample[cut:]}, {sample[:cut] + kernel, sample[cut:]}} {
+						found := 0
+						for _, part := range parts {
+							log := scanAll(shape.wrap(part) + "\n")
+							if len(log.Findings) > 1 {
+								t.Fatalf("%s, %s: %q has %d findings", rule.ID, shape.name, part, len(log.Findings))
+							}
+							loud := strings.Contains(part, "cgroup2 manager") || strings.Contains(part, "cgroup property") || strings.Contains(part, "no-op cgroup")
+							if loud && len(log.Findings) == 0 {
+								t.Errorf("%s, %s: %q is silent", rule.ID, shape.name, part)
+							}
+							found += len(log.Findings)
+							for _, f := range log.Findings {
+								if f.Class != evidence.FindingFailure && f.Class != evidence.FindingUnknown {
+									t.Errorf("%s, %s: %q is %s by %s", rule.ID, shape.name, part, f.Class, f.Rule)
+								}
+								// The error's text is all that a cut may take away unnoticed.
+								if f.Property != "" && !strings.Contains(sample, f.Property) || f.Group != "" && !strings.Contains(sample, strings.TrimSuffix(f.Group, "s")) {
+									t.Errorf("%s, %s: %q names %s of %s", rule.ID, shape.name, part, f.Property, f.Group)
+								}
+							}
 						}
-						for _, f := range log.Findings {
-							if f.Class != evidence.FindingFailure && f.Class != evidence.FindingUnknown {
-								t.Errorf("%s, %s: %q is %s by %s", rule.ID, shape.name, part, f.Class, f.Rule)
-							}
-							// The error's text is all that a cut may take away unnoticed.
-							if f.Property != "" && !strings.Contains(sample, f.Property) || f.Group != "" && !strings.Contains(sample, strings.TrimSuffix(f.Group, "s")) {
-								t.Errorf("%s, %s: %q names %s of %s", rule.ID, shape.name, part, f.Property, f.Group)
-							}
+						if found == 0 {
+							t.Errorf("%s, %s: nothing was heard of either of %q", rule.ID, shape.name, parts)
 						}
 					}
 				}
+			}
+		}
+	}
+}
+
+// TestNotTorn: what others print, whole or cut, is no part of envd's failures.
+func TestNotTorn(t *testing.T) {
+	for _, message := range []string{
+		"failed to create user", "failed to create user config", "failed to create user context: x", "failed to create pty", "failed to create pty: x",
+		"failed to create socat", "failed to create socket: x", "failed to create s[    1.23] random: crng init done",
+		"failed to calculate the size", "failed to call home", "failed to c", "failed to ",
+		"failed to get host metrics", "failed to update host metrics: x", "host metrics: 5 CPUs", "service unavailable", `dashboard "x" available at "http://x"`,
+	} {
+		for _, shape := range shapes {
+			if log := scanAll(shape.wrap(message) + "\n"); len(log.Findings) != 0 {
+				t.Errorf("%s: %q: %+v", shape.name, message, log.Findings)
 			}
 		}
 	}

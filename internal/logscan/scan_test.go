@@ -144,6 +144,7 @@ func TestWaivers(t *testing.T) {
 		{"what envd says of itself", fallback, []Waiver{{Match: regexp.MustCompile(``), Expires: time.Now().Add(time.Hour)}}, evidence.FindingFailure},
 		{"envd's words behind a prefix", "<warn> T1 " + fallback, []Waiver{{Match: regexp.MustCompile(`cgroup`), Expires: time.Now().Add(time.Hour)}}, evidence.FindingUnknown},
 		{"envd's words in capitals", "Warning: Failed to write cgroup property", []Waiver{{Match: regexp.MustCompile(`cgroup`), Expires: time.Now().Add(time.Hour)}}, evidence.FindingUnknown},
+		{"the rest of a skipped limit", `rty "io.weight" unavailable at "/sys/fs/cgroup/user", skipping`, []Waiver{{Match: regexp.MustCompile(`cgroup`), Expires: time.Now().Add(time.Hour)}}, evidence.FindingUnknown},
 		{"a damaged line", "k to no-op cgr", []Waiver{{Match: regexp.MustCompile(``), Expires: time.Now().Add(time.Hour)}}, evidence.FindingUnknown},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -169,6 +170,15 @@ func TestGateLosesNothing(t *testing.T) {
 	}
 	for text := range fragments() {
 		checkGate(t, []byte("x "+text+" y"))
+	}
+	for _, text := range ownWords {
+		checkGate(t, []byte("x "+text+" y"))
+	}
+	for _, text := range beginnings {
+		for end := range len(text.own) {
+			checkGate(t, []byte(text.common+text.own[:end]))
+			checkGate(t, []byte(text.common+text.own[:end]+"[    1.23] random: crng init done"))
+		}
 	}
 	checkGate(t, []byte(strings.ToUpper(fallback)))
 	g := gate{sandbox: []byte("iours")}

@@ -25,7 +25,7 @@ type Waiver struct {
 // none that holds words of envd's failures, wherever they stand in it: a
 // fragment, or a line too long to be seen whole, may be a failure's.
 func waive(f *evidence.Finding, waivers []Waiver, now time.Time) {
-	if f.Class != evidence.FindingUnknown || f.Rule != unknownRule || holdsFragment(f.Message) {
+	if f.Class != evidence.FindingUnknown || f.Rule != unknownRule || holdsPart(strings.ToLower(f.Message)) {
 		return
 	}
 	for _, w := range waivers {
@@ -34,15 +34,4 @@ func waive(f *evidence.Finding, waivers []Waiver, now time.Time) {
 			return
 		}
 	}
-}
-
-func holdsFragment(message string) bool {
-	message = strings.ToLower(message)
-	known := fragments()
-	for i := 0; i+shingle <= len(message); i++ {
-		if known[message[i:i+shingle]] {
-			return true
-		}
-	}
-	return false
 }
