@@ -287,15 +287,24 @@ func cutOff(message string) bool {
 	return false
 }
 
-// holdsPart tells whether a message holds a part of a failure's words.
-func holdsPart(message string) bool {
+// shared are texts in envd's failures that systemd says of its own cgroups as
+// well, but for capitals.
+var shared = []string{"failed to create cgroup", " cgroup property", " a cgroup2 filesystem"}
+
+// holdsPart tells whether a message holds a part of a failure's words, and one
+// that is not in a text of except.
+func holdsPart(message string, except ...string) bool {
 	if cutOff(message) {
 		return true
 	}
 	known := fragments()
 	for i := 0; i+shingle <= len(message); i++ {
-		texts, found := known[message[i:i+shingle]]
-		if found && (texts == nil || slices.ContainsFunc(texts, func(text string) bool { return strings.HasPrefix(message[i+shingle:], text) })) {
+		piece := message[i : i+shingle]
+		texts, found := known[piece]
+		if !found || slices.ContainsFunc(except, func(text string) bool { return strings.Contains(text, piece) }) {
+			continue
+		}
+		if texts == nil || slices.ContainsFunc(texts, func(text string) bool { return strings.HasPrefix(message[i+shingle:], text) }) {
 			return true
 		}
 	}
@@ -360,14 +369,19 @@ func speaks(message string) bool {
 }
 
 // Classify returns the rule that knows a record; nil for a line that says
-// nothing about cgroups or the boot.
+// nothing about cgroups or the boot. A line that begins as a harmless one does
+// may go on with a failure's words: systemd quotes, and lines run together.
 func Classify(r Record) *Rule {
 	if r.Structured {
 		return nil
 	}
 	if speaks(r.Message) {
 		for i := range rules {
-			if rules[i].knows(r.Message) {
+			switch {
+			case !rules[i].knows(r.Message):
+			case rules[i].Class == evidence.FindingBenign && holdsPart(r.Message, shared...):
+				return &fragmentRule
+			default:
 				return &rules[i]
 			}
 		}

@@ -210,6 +210,50 @@ func TestNotFailures(t *testing.T) {
 	}
 }
 
+// TestFailuresBehindHarmless: a line that begins as a harmless one does hides no
+// failure's words, and keeps its own.
+func TestFailuresBehindHarmless(t *testing.T) {
+	harmless := []string{
+		"systemd[1]: Started envd.service (cgroup v2).", "systemd[1]: envd.service: cgroup", "cgroup: option",
+		"Command line: console=ttyS0 cgroup_disable=memory", "Memory cgroup out of memory: Killed process 77 (stress)",
+	}
+	for _, rule := range rules {
+		if rule.Class == evidence.FindingBenign {
+			harmless = append(harmless, rule.Samples...)
+		}
+	}
+	for _, rule := range rules {
+		if rule.Class != evidence.FindingFailure {
+			continue
+		}
+		for _, sample := range rule.Samples {
+			for _, before := range harmless {
+				for _, between := range []string{"", " ", ": "} {
+					log := scanAll(before + between + sample + "\n")
+					if len(log.Findings) != 1 || log.Findings[0].Class != evidence.FindingUnknown {
+						t.Errorf("%s: %q: %+v, want one unknown finding", rule.ID, before+between+sample, log.Findings)
+					}
+				}
+			}
+		}
+	}
+	for _, message := range []string{
+		"systemd[1]: envd.service: failed to create cgroup2 manager: permission denied", "systemd[1]: cgroup v2 is ready. back to no-op cgroup man",
+	} {
+		if log := scanAll(message + "\n"); len(log.Findings) != 1 || log.Findings[0].Class != evidence.FindingUnknown {
+			t.Errorf("%q: %+v, want one unknown finding", message, log.Findings)
+		}
+	}
+	for _, message := range []string{
+		"systemd[1]: Failed to create cgroup /init.scope: Permission denied", "systemd[1]: Failed to reset cgroup property: x",
+		"systemd[1]: Mounting a cgroup2 filesystem", "Kernel command line: console=ttyS0 cgroup_no_v1=all failover",
+	} {
+		if log := scanAll(message + "\n"); len(log.Findings) != 1 || log.Findings[0].Class != evidence.FindingBenign {
+			t.Errorf("%q: %+v, want one harmless finding", message, log.Findings)
+		}
+	}
+}
+
 // TestOtherOrder: a failure or an unknown trouble of which the words before and
 // behind "cgroup" have changed places is trouble still.
 func TestOtherOrder(t *testing.T) {
