@@ -53,8 +53,14 @@ func (g *gate) passes(line []byte, strangers bool) bool {
 	if strangers && namesSandbox(g.plain) {
 		return true
 	}
+	if bytes.Contains(g.plain, journalSign) && (bytes.Contains(g.plain, []byte(":[")) || bytes.Contains(g.plain, []byte(": ["))) {
+		return true // its message may be an array of bytes
+	}
 	return mayHoldFragment(g.plain)
 }
+
+// journalSign is the field of journald's message, in lower case.
+var journalSign = bytes.ToLower([]byte(`"` + journalField + `"`))
 
 // namesSandbox tells whether a line holds the name of a field that names a
 // sandbox, or the words that do.

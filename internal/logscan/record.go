@@ -3,6 +3,7 @@ package logscan
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -173,27 +174,48 @@ func sandboxInText(text string) string {
 	return id
 }
 
-// decode takes a line apart; the message is as it stood there.
+// decode takes a line apart; the message is as it stood there. A record that
+// Docker or journald wrapped in one of their own is taken out, once.
 func decode(line []byte) (r Record, message string) {
-	text := strings.TrimRight(string(line), "\r")
+	r, message, wrapped := decodeText(string(line))
+	if !wrapped || !beginsRecord([]byte(strings.TrimSpace(message))) {
+		return r, message
+	}
+	inner, message, _ := decodeText(message)
+	if inner.SandboxID == "" {
+		inner.SandboxID = r.SandboxID
+	}
+	if inner.TemplateID == "" {
+		inner.TemplateID = r.TemplateID
+	}
+	if inner.Time.IsZero() {
+		inner.Time = r.Time
+	}
+	return inner, message
+}
+
+// decodeText takes a text apart that may be a record; wrapped is true where the
+// message is what a collector took down, word for word.
+func decodeText(text string) (r Record, message string, wrapped bool) {
+	text = strings.TrimRight(text, "\r")
 	plain := strings.TrimSpace(stripEscapes(text))
 	if strings.HasPrefix(plain, "{") {
 		known, ok := decodeObject(plain)
 		if !ok {
-			return r, plain
+			return r, plain, false
 		}
 		r = known.record()
 		r.Time = known.time()
-		message, told := known.message()
-		r.bare = !told
-		if r.bare {
-			message = plain
+		message, field := known.message()
+		if field == "" {
+			r.bare = true
+			return r, plain, false
 		}
-		return r, message
+		return r, message, field == dockerField || field == journalField
 	}
 	stamp, _, ok := cutStamp(plain)
 	if !ok {
-		return r, plain
+		return r, plain, false
 	}
 	// The fields come off before the escape sequences do: one that a guest
 	// left unfinished at the end of its line would swallow their beginning,
@@ -201,7 +223,7 @@ func decode(line []byte) (r Record, message string) {
 	body, known := splitFields(strings.TrimSpace(text))
 	r = known.record()
 	r.Time = stampTime(stamp)
-	return r, withoutLevel(strings.TrimPrefix(stripEscapes(body)+"  ", stamp+"  "))
+	return r, withoutLevel(strings.TrimPrefix(stripEscapes(body)+"  ", stamp+"  ")), false
 }
 
 // object holds the strings of a record's object whose names are of use here.
@@ -225,8 +247,14 @@ var usedFields = func() map[string]bool {
 var (
 	sandboxFields  = []string{"sandbox.id", "sandbox_id", "instanceID", "sandboxID"}
 	templateFields = []string{"template.id", "envID"}
-	messageFields  = []string{"message", "msg", "log", "MESSAGE", "M"}
+	messageFields  = []string{"message", "msg", dockerField, journalField, "M"}
 	timeFields     = []string{"timestamp", "ts", "time"}
+)
+
+// The messages of Docker's json-file and of journalctl -o json.
+const (
+	dockerField  = "log"
+	journalField = "MESSAGE"
 )
 
 // decodeObject reads a JSON object; false where the text is none. encoding/json
@@ -240,13 +268,37 @@ func decodeObject(text string) (object, bool) {
 		if name := unquoted(key); usedFields[name] {
 			// The last of a name counts, as in encoding/json.
 			delete(known, name)
-			if value.Type == gjson.String {
+			switch {
+			case value.Type == gjson.String:
 				known[name] = unquoted(value)
+			case name == journalField:
+				if text := bytesOf(value); text != "" {
+					known[name] = text
+				}
 			}
 		}
 		return true
 	})
 	return known, true
+}
+
+// bytesOf is the text of an array of byte numbers, as journalctl writes a text
+// with control characters (systemd, Journal JSON Format); empty for all else.
+func bytesOf(value gjson.Result) string {
+	if !value.IsArray() {
+		return ""
+	}
+	var text []byte
+	whole := true
+	value.ForEach(func(_, number gjson.Result) bool {
+		b, err := strconv.ParseUint(number.Raw, 10, 8)
+		text, whole = append(text, byte(b)), err == nil
+		return whole
+	})
+	if !whole {
+		return ""
+	}
+	return string(text)
 }
 
 // unquoted is a JSON string's value, as encoding/json reads it.
@@ -276,14 +328,15 @@ func (o object) record() Record {
 	return Record{SandboxID: o.first(sandboxFields...), TemplateID: o.first(templateFields...)}
 }
 
-// message is what is said; false where no field is known to say it.
-func (o object) message() (text string, told bool) {
+// message is what is said, and the field that says it; none where no field is
+// known to.
+func (o object) message() (text, field string) {
 	for _, name := range messageFields {
 		if text, told := o[name]; told {
-			return text, true
+			return text, name
 		}
 	}
-	return "", false
+	return "", ""
 }
 
 func (o object) time() time.Time {

@@ -1,6 +1,8 @@
 package logscan
 
 import (
+	"encoding/json"
+	"fmt"
 	"runtime"
 	"strings"
 	"testing"
@@ -11,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
+
+	"sandproof/internal/evidence"
 )
 
 // fields are the trailing fields of a sandbox's console record, as the
@@ -132,7 +136,7 @@ func threadTime(t *testing.T) time.Duration {
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"", "=== Starting envd ===\r", "[    1.2] envd[7]: x", "2026-01-20T10:00:01.250Z  \x1b[34mINFO\x1b[0m  m\r  " + fields,
-		`{"message":"m","sandbox.id":"i"}`, `{"message":"{\"a\":1}"}`, "\x1b]0;t\x07\x00\xff\u009b", "2026-01-20T10:00:01.250Z  INFO  {",
+		`{"message":"m","sandbox.id":"i"}`, `{"message":"{\"a\":1}"}`, `{"log":"{\"MESSAGE\":[10,27,93,48]}"}`, "\x1b]0;t\x07\x00\xff\u009b", "2026-01-20T10:00:01.250Z  INFO  {",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -178,6 +182,56 @@ func TestNoMessage(t *testing.T) {
 		log := window(t, nil, func(n node) { n.write("a", "orchestrator.stdout.0", ours+line+"\n") })
 		if got := reading(log); got == "green" {
 			t.Errorf("%s: read as %s", line, got)
+		}
+	}
+}
+
+// inBytes is a text as journalctl -o json writes one with control characters.
+func inBytes(text string) string {
+	return strings.ReplaceAll(fmt.Sprint([]byte(text)), " ", ",")
+}
+
+// wrapped are records with fallback of the sandbox iours that a collector wrapped
+// in its own.
+var wrapped = []string{
+	`{"log":"{\"level\":\"info\",\"message\":\"falling back to no-op cgroup manager\",\"sandbox.id\":\"iours\"}\n","stream":"stdout","time":"2026-01-20T10:00:01.250Z"}`,
+	`{"MESSAGE":"{\"level\":\"info\",\"msg\":\"falling back to no-op cgroup manager\\r\",\"sandbox.id\":\"iours\"}","_PID":"7"}`,
+	`{"log":"2026-01-20T10:00:01.250Z  INFO  falling back to no-op cgroup manager\r  {\"sandbox.id\": \"iours\"}\n","stream":"stdout"}`,
+	`{"MESSAGE":` + inBytes("2026-01-20T10:00:01.250Z  \x1b[34mINFO\x1b[0m  falling back to no-op cgroup manager\r  "+`{"sandbox.id": "iours"}`) + `}`,
+	`{"MESSAGE": ` + inBytes("falling back to no-op cgroup manager\r") + `, "sandbox.id":"iours"}`,
+}
+
+// TestWrapped: a record that a collector wrapped in its own is read as it is
+// without that, and what it wraps itself is not.
+func TestWrapped(t *testing.T) {
+	for _, line := range wrapped {
+		log := scanAll(line + "\n")
+		if len(log.Findings) != 1 || log.Findings[0].Rule != "CG003" || log.Findings[0].Confidence != evidence.ByField {
+			t.Errorf("%s: %+v", line, log.Findings)
+		}
+		if !Holds([]byte(line), SandboxSigns) && !strings.Contains(line, "[") {
+			t.Errorf("%s: no sign that it names a sandbox", line)
+		}
+	}
+	quoting, err := json.Marshal(map[string]string{"log": `{"message":"{\"level\":\"info\",\"command\":\"echo falling back to no-op cgroup manager\"}","sandbox.id":"iours"}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		string(quoting),
+		`{"log":"{\"level\":\"info\",\"command\":\"echo falling back to no-op cgroup manager\",\"message\":\"Process with pid 7 started\"}\n","sandbox.id":"iours"}`,
+	} {
+		if log := scanAll(line + "\n"); len(log.Findings) != 0 {
+			t.Errorf("%s: envd's own words are not what users ran: %+v", line, log.Findings)
+		}
+	}
+	outer := `{"log":"{\"message\":\"x\"}","sandbox.id":"i1","template.id":"t1","time":"2026-01-20T10:00:01.250Z"}`
+	if r := Parse([]byte(outer)); r.Message != "x" || r.SandboxID != "i1" || r.TemplateID != "t1" || r.Time.IsZero() {
+		t.Errorf("what the wrapping record alone says is lost: %+v", r)
+	}
+	for _, line := range []string{`{"MESSAGE":[]}`, `{"MESSAGE":[1,256]}`, `{"MESSAGE":["a"]}`, `{"MESSAGE":[102,[97]]}`, `{"MESSAGE":{"1":2}}`} {
+		if r := Parse([]byte(line)); r.Message != line {
+			t.Errorf("%s is no text, and is not read as it is: %+v", line, r)
 		}
 	}
 }

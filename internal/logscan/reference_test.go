@@ -1,8 +1,10 @@
 package logscan
 
 import (
+	stdcmp "cmp"
 	"encoding/json"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,12 +18,13 @@ import (
 type reference struct{}
 
 var (
-	refTime   = regexp.MustCompile(`^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^ ]*)  `)
-	refLevel  = regexp.MustCompile(`^[A-Za-z]{4,6}  `)
-	refText   = regexp.MustCompile(`^-> \[sandbox ([0-9A-Za-z-]{1,64})\]`)
-	refEscape = regexp.MustCompile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|\x1b(?:[0-Z\\\\-_]|[ -/]+[0-~])")
-	refKernel = regexp.MustCompile(`^\[ ?\d+\.\d+\](?: ?\[ ?[TC]\d+\])? `)
-	refSyslog = regexp.MustCompile(`^[A-Za-z0-9_./-]+\[\d+\]: `)
+	refTime    = regexp.MustCompile(`^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^ ]*)  `)
+	refLevel   = regexp.MustCompile(`^[A-Za-z]{4,6}  `)
+	refText    = regexp.MustCompile(`^-> \[sandbox ([0-9A-Za-z-]{1,64})\]`)
+	refEscape  = regexp.MustCompile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|\x1b(?:[0-Z\\\\-_]|[ -/]+[0-~])")
+	refKernel  = regexp.MustCompile(`^\[ ?\d+\.\d+\](?: ?\[ ?[TC]\d+\])? `)
+	refWrapped = regexp.MustCompile(`^\s*(?:\{"|\d{4}-\d\d-\d\dT)`)
+	refSyslog  = regexp.MustCompile(`^[A-Za-z0-9_./-]+\[\d+\]: `)
 )
 
 func (reference) parse(line []byte) Record {
@@ -48,12 +51,25 @@ func (reference) parse(line []byte) Record {
 }
 
 func (reference) decode(line []byte) (Record, string) {
-	text := strings.TrimRight(string(line), "\r")
+	r, message, wrapped := reference{}.once(string(line))
+	if !wrapped || !refWrapped.MatchString(message) {
+		return r, message
+	}
+	inner, text, _ := reference{}.once(message)
+	inner.SandboxID, inner.TemplateID = stdcmp.Or(inner.SandboxID, r.SandboxID), stdcmp.Or(inner.TemplateID, r.TemplateID)
+	if inner.Time.IsZero() {
+		inner.Time = r.Time
+	}
+	return inner, text
+}
+
+func (reference) once(text string) (Record, string, bool) {
+	text = strings.TrimRight(text, "\r")
 	plain := strings.TrimSpace(refEscape.ReplaceAllString(text, ""))
 	if strings.HasPrefix(plain, "{") {
 		values, ok := reference{}.object(plain)
 		if !ok {
-			return Record{}, plain
+			return Record{}, plain, false
 		}
 		r := reference{}.named(values)
 		for _, layout := range []string{zapTime, time.RFC3339Nano} {
@@ -63,14 +79,17 @@ func (reference) decode(line []byte) (Record, string) {
 		}
 		for _, name := range []string{"message", "msg", "log", "MESSAGE", "M"} {
 			if text, ok := values[name].(string); ok {
-				return r, text
+				return r, text, name == "log" || name == "MESSAGE"
+			}
+			if text := (reference{}).bytes(values[name]); name == "MESSAGE" && text != "" {
+				return r, text, true
 			}
 		}
 		r.bare = true
-		return r, plain
+		return r, plain, false
 	}
 	if !refTime.MatchString(plain) {
-		return Record{}, plain
+		return Record{}, plain, false
 	}
 	stamp := refTime.FindStringSubmatch(plain)[1]
 	body, values, end := strings.TrimSpace(text), map[string]any(nil), len(strings.TrimSpace(text))
@@ -88,7 +107,22 @@ func (reference) decode(line []byte) (Record, string) {
 	r := reference{}.named(values)
 	r.Time, _ = time.Parse(zapTime, stamp)
 	rest := strings.TrimPrefix(refEscape.ReplaceAllString(body, "")+"  ", stamp+"  ")
-	return r, rest[len(refLevel.FindString(rest)):]
+	return r, rest[len(refLevel.FindString(rest)):], false
+}
+
+// bytes is the text of a list of bytes.
+func (reference) bytes(value any) string {
+	list, _ := value.([]any)
+	text := make([]byte, 0, len(list))
+	for _, item := range list {
+		number, ok := item.(json.Number)
+		b, err := strconv.ParseUint(string(number), 10, 8)
+		if !ok || err != nil {
+			return ""
+		}
+		text = append(text, byte(b))
+	}
+	return string(text)
 }
 
 // object reads any JSON object. A number that no float64 can hold is one of
@@ -123,6 +157,9 @@ func FuzzParseEqualsTheReference(f *testing.F) {
 		}
 	}
 	f.Add([]byte(`{"message":"a","message":1,"Message":"b","sandbox.id":"\ud800\u0041","n":1e999,"ts":"2026-01-20T10:00:01.250+0100"}`))
+	for _, text := range wrapped {
+		f.Add([]byte(text))
+	}
 	f.Add([]byte("2026-01-20T10:00:01.2Z  INFO  m  {\"envID\": \"\xff\", \"instanceID\": \"\"}"))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		if diff := cmp.Diff(reference{}.parse(line), Parse(line), cmp.AllowUnexported(Record{})); diff != "" {

@@ -53,7 +53,9 @@ var ControlSigns = [][]byte{[]byte("=== "), []byte("✓ "), []byte("--- [GUEST] 
 var SandboxSigns = func() [][]byte {
 	signs := [][]byte{[]byte("-> [sandbox ")}
 	for _, field := range sandboxFields {
-		signs = append(signs, []byte(`"`+field+`"`))
+		// Without the quote behind it, before which a record within a record has
+		// a backslash.
+		signs = append(signs, []byte(`"`+field))
 	}
 	return slices.Clip(signs)
 }()
