@@ -3,6 +3,8 @@ package logscan
 import (
 	"bytes"
 	"encoding/json"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -248,7 +250,7 @@ var (
 	sandboxFields  = []string{"sandbox.id", "sandbox_id", "instanceID", "sandboxID"}
 	templateFields = []string{"template.id", "envID"}
 	messageFields  = []string{"message", "msg", dockerField, journalField, "M"}
-	timeFields     = []string{"timestamp", "ts", "time"}
+	timeFields     = []string{"timestamp", "ts", "time", "__REALTIME_TIMESTAMP"}
 )
 
 // The messages of Docker's json-file and of journalctl -o json.
@@ -271,6 +273,8 @@ func decodeObject(text string) (object, bool) {
 			switch {
 			case value.Type == gjson.String:
 				known[name] = unquoted(value)
+			case value.Type == gjson.Number && slices.Contains(timeFields, name):
+				known[name] = value.Raw
 			case name == journalField:
 				if text := bytesOf(value); text != "" {
 					known[name] = text
@@ -339,11 +343,44 @@ func (o object) message() (text, field string) {
 	return "", ""
 }
 
+// time is the first time that a field tells.
 func (o object) time() time.Time {
-	text := o.first(timeFields...)
+	for _, name := range timeFields {
+		if t := timeOf(o[name]); !t.IsZero() {
+			return t
+		}
+	}
+	return time.Time{}
+}
+
+// timeOf reads a time as loggers write it in JSON, zero where it is none: a
+// text, or a number since 1970, as zap's production encoder and journald do.
+func timeOf(text string) time.Time {
+	if text == "" {
+		return time.Time{}
+	}
 	for _, layout := range []string{time.RFC3339Nano, zapTime} {
 		if t, err := time.Parse(layout, text); err == nil {
 			return t
+		}
+	}
+	return sinceEpoch(text)
+}
+
+// sinceEpoch reads a number of seconds, milliseconds, microseconds or nanoseconds
+// since 1970: its size tells which. Zero for one that is none of these from 2001
+// to 2200, as the seconds since a boot are not, or how long something took: to
+// take it for a time would make a record an old one. A float64 holds microseconds.
+func sinceEpoch(text string) time.Time {
+	const from, to = 1e9, 7.2e9 // seconds
+	number, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	for _, unit := range []time.Duration{time.Second, time.Millisecond, time.Microsecond, time.Nanosecond} {
+		if perSecond := float64(time.Second / unit); number >= from*perSecond && number < to*perSecond {
+			seconds, fraction := math.Modf(number / perSecond)
+			return time.Unix(int64(seconds), int64(fraction*float64(time.Second))).Round(time.Microsecond)
 		}
 	}
 	return time.Time{}

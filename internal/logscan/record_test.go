@@ -136,7 +136,7 @@ func threadTime(t *testing.T) time.Duration {
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"", "=== Starting envd ===\r", "[    1.2] envd[7]: x", "2026-01-20T10:00:01.250Z  \x1b[34mINFO\x1b[0m  m\r  " + fields,
-		`{"message":"m","sandbox.id":"i"}`, `{"message":"{\"a\":1}"}`, `{"log":"{\"MESSAGE\":[10,27,93,48]}"}`, "\x1b]0;t\x07\x00\xff\u009b", "2026-01-20T10:00:01.250Z  INFO  {",
+		`{"message":"m","sandbox.id":"i"}`, `{"message":"{\"a\":1}"}`, `{"msg":"m","ts":1768903201.25}`, `{"log":"{\"MESSAGE\":[10,27,93,48]}"}`, "\x1b]0;t\x07\x00\xff\u009b", "2026-01-20T10:00:01.250Z  INFO  {",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -166,6 +166,40 @@ func TestUnfinishedEscapeHidesNothing(t *testing.T) {
 		r := Parse([]byte(line))
 		if rule := Classify(r); r.SandboxID != "i1" || rule == nil || (rule.ID != "CG003" && rule.Class != "unknown") {
 			t.Errorf("%q gave %+v, %+v", tail, r, rule)
+		}
+	}
+}
+
+// TestTimes: times of JSON records, and what is none: a record that is taken for
+// an old one is passed over.
+func TestTimes(t *testing.T) {
+	at := time.Date(2026, 1, 20, 10, 0, 1, 250e6, time.UTC)
+	for _, test := range []struct {
+		fields string
+		want   time.Time
+	}{
+		{`"ts":"2026-01-20T10:00:01.25Z"`, at},
+		{`"ts":1768903201.25`, at},
+		{`"ts":1.76890320125e9`, at},
+		{`"ts":1768903201250`, at},
+		{`"ts":1768903201250.0`, at},
+		{`"timestamp":1768903201250000`, at},
+		{`"time":1768903201250000000`, at},
+		{`"__REALTIME_TIMESTAMP":"1768903201250000"`, at},
+		{`"ts":"soon","time":1768903201.25`, at},
+		{`"ts":5.123456,"time":"2026-01-20T10:00:01.25Z"`, at},
+		{`"ts":0`, time.Time{}},
+		{`"ts":-1768903201`, time.Time{}},
+		{`"ts":12.5`, time.Time{}},
+		{`"ts":999999999`, time.Time{}},
+		{`"ts":1e999`, time.Time{}},
+		{`"ts":1768903201250000000000`, time.Time{}},
+		{`"ts":true`, time.Time{}},
+		{`"ts":[1768903201]`, time.Time{}},
+		{`"n":1768903201.25`, time.Time{}},
+	} {
+		if r := Parse([]byte(`{"message":"x",` + test.fields + `}`)); !r.Time.Equal(test.want) || r.Message != "x" {
+			t.Errorf("%s: %v, want %v", test.fields, r.Time.UTC(), test.want)
 		}
 	}
 }

@@ -3,6 +3,8 @@ package logscan
 import (
 	stdcmp "cmp"
 	"encoding/json"
+	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -72,9 +74,9 @@ func (reference) once(text string) (Record, string, bool) {
 			return Record{}, plain, false
 		}
 		r := reference{}.named(values)
-		for _, layout := range []string{zapTime, time.RFC3339Nano} {
-			if t, err := time.Parse(layout, reference{}.first(values, "timestamp", "ts", "time")); err == nil {
-				r.Time = t
+		for _, name := range []string{"timestamp", "ts", "time", "__REALTIME_TIMESTAMP"} {
+			if r.Time.IsZero() {
+				r.Time = reference{}.time(fmt.Sprint(values[name]))
 			}
 		}
 		for _, name := range []string{"message", "msg", "log", "MESSAGE", "M"} {
@@ -108,6 +110,21 @@ func (reference) once(text string) (Record, string, bool) {
 	r.Time, _ = time.Parse(zapTime, stamp)
 	rest := strings.TrimPrefix(refEscape.ReplaceAllString(body, "")+"  ", stamp+"  ")
 	return r, rest[len(refLevel.FindString(rest)):], false
+}
+
+func (reference) time(text string) time.Time {
+	for _, layout := range []string{zapTime, time.RFC3339Nano} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t
+		}
+	}
+	number, _ := strconv.ParseFloat(text, 64)
+	for _, per := range []float64{1, 1e3, 1e6, 1e9} {
+		if seconds, fraction := math.Modf(number / per); number >= 1e9*per && number < 7.2e9*per {
+			return time.Unix(int64(seconds), int64(fraction*1e9)).Round(time.Microsecond)
+		}
+	}
+	return time.Time{}
 }
 
 // bytes is the text of a list of bytes.
@@ -157,6 +174,9 @@ func FuzzParseEqualsTheReference(f *testing.F) {
 		}
 	}
 	f.Add([]byte(`{"message":"a","message":1,"Message":"b","sandbox.id":"\ud800\u0041","n":1e999,"ts":"2026-01-20T10:00:01.250+0100"}`))
+	for _, number := range []string{"1795856401.25", "1795856401250", "1795856401250000", "1795856401250000000", "1e999", "5.5", "null", `"1795856401250000"`} {
+		f.Add([]byte(`{"msg":"m","ts":` + number + `,"time":"2026-01-20T10:00:01.250Z"}`))
+	}
 	for _, text := range wrapped {
 		f.Add([]byte(text))
 	}
