@@ -2,8 +2,8 @@ package logscan
 
 import (
 	"encoding/json"
-	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -222,7 +222,11 @@ func TestNoMessage(t *testing.T) {
 
 // inBytes is a text as journalctl -o json writes one with control characters.
 func inBytes(text string) string {
-	return strings.ReplaceAll(fmt.Sprint([]byte(text)), " ", ",")
+	numbers := make([]string, len(text))
+	for i := range len(text) {
+		numbers[i] = strconv.Itoa(int(text[i]))
+	}
+	return "[" + strings.Join(numbers, ",") + "]"
 }
 
 // wrapped are records with fallback of the sandbox iours that a collector wrapped
