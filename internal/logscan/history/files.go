@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,6 +43,9 @@ type logFile struct {
 	// all allocations have; the log's name where it is no task's.
 	log, task string
 	id        identity
+	// born is when the file was made, in nanoseconds since 1970; 0 where its file
+	// system does not keep it.
+	born int64
 	// rotated: index is Nomad's, and not 0 for want of one; packed: its bytes
 	// are compressed.
 	rotated, packed bool
@@ -51,12 +55,17 @@ type logFile struct {
 // spelt in two ways.
 type identity struct{ device, inode uint64 }
 
-func identify(path string) (identity, error) {
-	var stat unix.Stat_t
-	if err := unix.Lstat(path, &stat); err != nil {
-		return identity{}, err
+// identify notes which file the path names, and when that was made.
+func (f *logFile) identify() error {
+	var stat unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, f.path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_INO|unix.STATX_BTIME, &stat); err != nil {
+		return &fs.PathError{Op: "statx", Path: f.path, Err: err}
 	}
-	return identity{stat.Dev, stat.Ino}, nil
+	f.id = identity{unix.Mkdev(stat.Dev_major, stat.Dev_minor), stat.Ino}
+	if stat.Mask&unix.STATX_BTIME != 0 {
+		f.born = stat.Btime.Sec*int64(time.Second) + int64(stat.Btime.Nsec)
+	}
+	return nil
 }
 
 // identityOf is an open file's identity, and whether the file still has a name.

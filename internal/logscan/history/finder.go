@@ -170,8 +170,7 @@ func (l *listing) add(path string, entry fs.DirEntry, roots []string, named bool
 		}
 	case entry.Type().IsRegular():
 		file := fileOf(path)
-		var err error
-		if file.id, err = identify(path); err != nil {
+		if err := file.identify(); err != nil {
 			l.whole = false
 		}
 		l.files = append(l.files, file)

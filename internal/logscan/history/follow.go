@@ -95,6 +95,10 @@ type tailed struct {
 	// grown.
 	rotated bool
 	grown   time.Time
+	// born is when the youngest of its files was made, as logFile has it. A lower
+	// index that is younger begins the sequence anew: then what was made before
+	// began is of the sequence before.
+	born, began int64
 	// watched: the newest file's watch tells when to look at it; due: it did, or
 	// something else is a reason to.
 	watched, due bool
@@ -140,10 +144,13 @@ func (f *follow) take(files []logFile, history bool) {
 		switch {
 		case t == nil:
 			t = &tailed{newest: -1, log: f.of(file), stream: file.stream}
-		case file.rotated && file.index < t.newest:
+		case file.rotated && file.born < t.began, file.rotated && file.index < t.newest && file.born <= t.born:
+			f.maybeAnew(t, file)
 			continue // it was read, and is final
+		case file.rotated && file.index < t.newest: // the sequence begins anew
+			t = &tailed{newest: -1, log: t.log, stream: t.stream, began: t.born + 1}
 		case file.index == t.newest: // the one that is held has another name now, or none
-			t = &tailed{newest: file.index - 1, log: t.log, stream: t.stream}
+			t = &tailed{newest: file.index - 1, log: t.log, stream: t.stream, began: t.began, born: t.born}
 		}
 		if file.index != t.newest+1 && !history {
 			f.uncoveredf("%s: the files %d to %d came and went unseen", file.stream, t.newest+1, file.index-1)
@@ -166,7 +173,7 @@ func (f *follow) take(files []logFile, history bool) {
 		if t.watched {
 			f.watched[f.held[id]] = t
 		}
-		t.newest, t.head, t.rotated = file.index, nil, file.rotated
+		t.newest, t.head, t.rotated, t.born = file.index, nil, file.rotated, max(t.born, file.born)
 		t.text.add(file.path, opened, size)
 		f.report.Files++
 		switch {
@@ -177,6 +184,17 @@ func (f *follow) take(files []logFile, history bool) {
 			t.copied = true
 			f.uncoveredf("%s is a copy of a log that was followed, and was not read", file.path)
 		}
+	}
+}
+
+// maybeAnew notes that a sequence may have begun anew: its newest file was
+// removed, one of a lower index is there, and nothing tells when that was made.
+func (f *follow) maybeAnew(t *tailed, file logFile) {
+	if file.born != 0 {
+		return
+	}
+	if _, named := identityOf(t.text.parts[len(t.text.parts)-1].file); !named {
+		f.uncoveredf("%s was not read: the files after it were removed, and its file system does not tell whether it was made since", file.path)
 	}
 }
 
@@ -275,7 +293,7 @@ func (f *follow) next(t *tailed) bool {
 	if f.current[t.stream] != t || err != nil || !info.Mode().IsRegular() {
 		return false // refresh tells of trouble
 	}
-	if file.id, err = identify(file.path); err != nil {
+	if err := file.identify(); err != nil {
 		return false
 	}
 	f.take([]logFile{file}, false)

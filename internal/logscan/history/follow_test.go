@@ -4,8 +4,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"sandproof/internal/redact"
 )
@@ -191,6 +193,76 @@ func TestNextFileAtOnce(t *testing.T) {
 	f.look(false)
 	if len(f.findings) != 2 || f.report.Files != 3 || len(f.report.Uncovered) != 0 {
 		t.Errorf("%d findings in %d files, %q; want two in three", len(f.findings), f.report.Files, f.report.Uncovered)
+	}
+}
+
+// TestIndexBeginsAnew: a sequence that begins again with a lower index is read
+// from there on, and what was there before is not read again.
+func TestIndexBeginsAnew(t *testing.T) {
+	fails := func(sandbox string) string { return record(2, sandbox, booted) + record(3, sandbox, fallback) }
+	for _, test := range []struct {
+		name    string
+		before  []int // the indexes that are there, each with a failure
+		removed []int
+		made    []int // from then on, each with a failure
+		says    string
+	}{
+		{"all were removed", []int{0, 1, 2, 3}, []int{0, 1, 2, 3}, []int{0, 1}, ""},
+		{"the newest was removed", []int{3}, []int{3}, []int{0}, ""},
+		{"the others stay", []int{0, 1, 2, 3}, []int{0}, []int{0}, ""},
+		{"it overtakes what was there", []int{0, 1}, []int{0, 1}, []int{0, 1, 2}, ""},
+		{"not from 0 on", []int{3}, []int{3}, []int{1}, "the files 0 to 0 came and went unseen"},
+		{"not at all", []int{0, 1, 2, 3}, []int{3}, nil, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := func(index int) string { return filepath.Join(dir, logs+strconv.Itoa(index)) }
+			for _, index := range test.before {
+				write(t, path(index), fails("iold"))
+			}
+			files, _, err := find(t.Context(), []string{dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if files[0].born == 0 {
+				t.Skip("the file system of temporary files does not tell when one was made")
+			}
+			f := newFollow(newScan(Options{Redactor: redact.New()}), []string{dir})
+			defer f.close()
+			f.take(files, true)
+			<-time.After(20 * time.Millisecond) // births are told by the kernel's tick
+			for _, index := range test.removed {
+				if err := os.Remove(path(index)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, index := range test.made {
+				write(t, path(index), fails("inew"))
+			}
+			f.refresh(t.Context())
+			f.look(false)
+			for range 2 {
+				f.refresh(t.Context())
+				f.look(false)
+			}
+			want := 0
+			if n := len(test.made); n > 0 {
+				write(t, path(test.made[n-1]), fails("inew"))
+				want = n + 1
+			}
+			f.look(true)
+			r := f.conclude()
+			got := 0
+			for _, found := range r.Findings {
+				if got += found.Count; found.Sandbox != "inew" {
+					t.Errorf("what was there was read: %+v", found)
+				}
+			}
+			said := strings.Join(r.Uncovered, "; ")
+			if got != want || !strings.Contains(said, test.says) || (test.says == "") != (said == "") {
+				t.Errorf("%d lines, %q; want %d, %q", got, said, want, test.says)
+			}
+		})
 	}
 }
 
