@@ -66,6 +66,7 @@ type follow struct {
 	paths  []string
 	finder *finder
 	block  []byte // for lookIn
+	head   []byte // for sameHead
 	// current is what each stream is written to; tails are all that are looked
 	// at: a log that was renamed may be written to until its writer opens the new
 	// one.
@@ -80,7 +81,7 @@ type follow struct {
 
 func newFollow(s *scan, paths []string) *follow {
 	return &follow{
-		worker: newWorker(s), paths: paths, finder: newFinder(), block: make([]byte, edge),
+		worker: newWorker(s), paths: paths, finder: newFinder(), block: make([]byte, edge), head: make([]byte, maxHead),
 		current: map[string]*tailed{}, tails: map[*tailed]bool{}, held: map[identity]int{},
 		watch: newWatch(), watched: map[int]*tailed{},
 	}
@@ -136,6 +137,7 @@ func (f *follow) refresh(ctx context.Context) {
 // take takes up files that are not held; of those that were there at the
 // beginning, what they hold is history.
 func (f *follow) take(files []logFile, history bool) {
+	var fresh []*tailed
 	for _, file := range files {
 		if _, held := f.held[file.id]; held || file.packed {
 			continue
@@ -175,15 +177,19 @@ func (f *follow) take(files []logFile, history bool) {
 		}
 		t.newest, t.head, t.rotated, t.born = file.index, nil, file.rotated, max(t.born, file.born)
 		t.text.add(file.path, opened, size)
+		fresh = append(fresh, t)
 		f.report.Files++
 		switch {
 		case history:
 			t.read = t.text.size
-			f.sameHead(t)
 		case file.path != file.log && !file.rotated && f.isCopy(t, opened): // its own name is never a copy's
 			t.copied = true
 			f.uncoveredf("%s is a copy of a log that was followed, and was not read", file.path)
 		}
+	}
+	// Only now: what came together with its like is a log as much as that.
+	for _, t := range fresh {
+		f.sameHead(t)
 	}
 }
 
@@ -216,14 +222,14 @@ func (f *follow) isCopy(t *tailed, file *os.File) bool {
 // sameHead tells whether the newest file begins as it did, and remembers how.
 func (f *follow) sameHead(t *tailed) bool {
 	last := t.text.parts[len(t.text.parts)-1]
-	head := make([]byte, min(maxHead, last.size))
+	head := f.head[:min(maxHead, last.size)]
 	if n, err := last.file.ReadAt(head, 0); n < len(head) && err != nil {
 		return true // the reading proper tells
 	}
 	if !bytes.HasPrefix(head, t.head) {
 		return false
 	}
-	t.head = head
+	t.head = append(t.head, head[len(t.head):]...)
 	return true
 }
 
@@ -270,8 +276,8 @@ func (f *follow) look(end bool) {
 	}
 	for t := range f.tails {
 		if t.due || all || end || !t.watched || t.read < t.text.size {
-			t.due = false
 			f.lookAtOne(t, end)
+			t.due = false
 		}
 		for t.rotated && time.Since(t.grown) < lively && f.next(t) {
 			f.lookAtOne(t, end)
@@ -310,7 +316,7 @@ func (f *follow) grow(t *tailed) bool {
 	switch {
 	case err != nil:
 		f.uncoveredf("look at %s: %v", last.path, err)
-	case size < last.size, size > last.size && !f.sameHead(t):
+	case size < last.size, (size > last.size || t.due) && !f.sameHead(t):
 		f.uncoveredf("%s was cut while it was followed: what was written shortly before may not have been read", last.path)
 		f.closeFiles(t.text.parts[:len(t.text.parts)-1])
 		anew := text{}

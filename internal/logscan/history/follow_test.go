@@ -91,6 +91,36 @@ func TestFollowsRotation(t *testing.T) {
 			}
 			write(l.T, l.path, failed)
 		}, Failures, 1, "x.log was cut while it was followed"},
+		{"new, then cut and filled again", func(l followed) {
+			path := filepath.Join(filepath.Dir(l.path), "new.log")
+			write(l.T, path, boot)
+			l.refresh(l.Context())
+			l.look(false)
+			if err := os.Truncate(path, 0); err != nil {
+				l.Fatal(err)
+			}
+			write(l.T, path, failed+boot+boot)
+		}, Failures, 1, "new.log was cut while it was followed"},
+		{"new, then cut and filled again before it was read", func(l followed) {
+			path := filepath.Join(filepath.Dir(l.path), "new.log")
+			write(l.T, path, boot)
+			l.refresh(l.Context())
+			if err := os.Truncate(path, 0); err != nil {
+				l.Fatal(err)
+			}
+			write(l.T, path, failed+boot+boot)
+		}, Failures, 1, "new.log was cut while it was followed"},
+		{"new, then copied, cut and filled to the same size", func(l followed) {
+			path := filepath.Join(filepath.Dir(l.path), "new.log")
+			write(l.T, path, failed)
+			l.refresh(l.Context())
+			l.look(false)
+			copyFile(l.T, path, path+".2")
+			if err := os.Truncate(path, 0); err != nil {
+				l.Fatal(err)
+			}
+			write(l.T, path, record(3, "i6", fallback))
+		}, Failures, 2, "new.log was cut while it was followed"},
 		{"a line without end at the end", func(l followed) {
 			write(l.T, l.path, fallback)
 		}, Failures, 1, ""},
