@@ -75,13 +75,14 @@ func find(ctx context.Context, paths []string) (files []logFile, troubles []stri
 func newFinder() *finder { return &finder{listed: map[string]*listing{}} }
 
 func (d *finder) find(ctx context.Context, paths []string) (files []logFile, troubles []string, err error) {
-	roots := make([]string, 0, len(paths))
+	roots, resolved := make([]string, 0, len(paths)), make([]string, 0, len(paths))
 	for _, path := range paths {
 		root, err := filepath.EvalSymlinks(path)
-		if err != nil {
+		whole, other := resolve(path)
+		if err = cmp.Or(err, other); err != nil {
 			return nil, nil, fmt.Errorf("look for logs: %w; name a file or a directory of logs", err)
 		}
-		roots = append(roots, root)
+		roots, resolved = append(roots, root), append(resolved, whole)
 	}
 	d.round++
 	seen := map[identity]bool{}
@@ -102,7 +103,7 @@ func (d *finder) find(ctx context.Context, paths []string) (files []logFile, tro
 		}
 		if !info.IsDir() {
 			named := &listing{}
-			named.add(root, fs.FileInfoToDirEntry(info), roots, true)
+			named.add(root, fs.FileInfoToDirEntry(info), resolved, true)
 			take(named)
 			continue
 		}
@@ -110,7 +111,7 @@ func (d *finder) find(ctx context.Context, paths []string) (files []logFile, tro
 			if ctx.Err() != nil {
 				return nil, nil, ctx.Err()
 			}
-			l := d.list(open[0], roots)
+			l := d.list(open[0], resolved)
 			take(l)
 			open = append(open[1:], l.below...)
 		}
@@ -150,6 +151,16 @@ func (d *finder) list(path string, roots []string) *listing {
 	return l
 }
 
+// resolve is a path from the file system's root on, with no symlink in it: two of
+// them can be compared.
+func resolve(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(path)
+}
+
 // unlisted says of what it was not seen what it holds.
 func unlisted(path string, err error) string {
 	if errors.Is(err, fs.ErrNotExist) {
@@ -163,11 +174,9 @@ func (l *listing) add(path string, entry fs.DirEntry, roots []string, named bool
 	switch {
 	case packedOtherwise().MatchString(entry.Name()):
 		l.troubles = append(l.troubles, path+" is packed in a way that is not read here, and was not; unpack it")
+	case entry.Type()&fs.ModeSymlink != 0: // whatever its name: it may lead to a directory
+		l.addLink(path, isLog(entry.Name()), roots)
 	case !named && !isLog(entry.Name()):
-	case entry.Type()&fs.ModeSymlink != 0:
-		if target, err := filepath.EvalSymlinks(path); err != nil || !within(roots, target) {
-			l.troubles = append(l.troubles, path+" is a symlink to the outside and was not followed; name its target as well")
-		}
 	case entry.Type().IsRegular():
 		file := fileOf(path)
 		if err := file.identify(); err != nil {
@@ -176,5 +185,33 @@ func (l *listing) add(path string, entry fs.DirEntry, roots []string, named bool
 		l.files = append(l.files, file)
 	case named: // a FIFO among the logs is Nomad's own, and must never be opened
 		l.troubles = append(l.troubles, path+" is no regular file and was not opened")
+	}
+}
+
+// addLink takes in what a symlink leads to, where that is a log by this name
+// alone: what lies below the roots and is a log by its own is met there, and what
+// lies elsewhere was not asked for, but must not be passed over in silence.
+func (l *listing) addLink(path string, isLogsName bool, roots []string) {
+	target, err := resolve(path)
+	if errors.Is(err, fs.ErrNotExist) && !isLogsName {
+		return // it leads nowhere
+	}
+	var info fs.FileInfo
+	if err == nil {
+		info, err = os.Lstat(target)
+	}
+	if err != nil {
+		l.troubles = append(l.troubles, fmt.Sprintf("%s is a symlink and was not followed: %v", path, hinted(err)))
+		return
+	}
+	inside, own := within(roots, target), isLog(info.Name())
+	switch {
+	case !inside && info.IsDir():
+		l.troubles = append(l.troubles, fmt.Sprintf("%s is a symlink to %s, a directory outside, and was not followed; name that as well", path, target))
+	case !inside && (isLogsName || own && info.Mode().IsRegular()):
+		l.troubles = append(l.troubles, path+" is a symlink to the outside and was not followed; name its target as well")
+	case inside && isLogsName && !own && info.Mode().IsRegular():
+		l.add(target, fs.FileInfoToDirEntry(info), roots, true)
+		l.whole = false // its target may be replaced and the directory stay as it is
 	}
 }
