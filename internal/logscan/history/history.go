@@ -215,6 +215,7 @@ type unit struct {
 	text     *text
 	from, to int64
 	packed   string // the path of a packed file, which is read from its beginning
+	next     string // the path of the file after a packed one, empty where there is none
 	log      *log
 	done     func()
 }
@@ -228,7 +229,7 @@ func (s *scan) stream(ctx context.Context, files []logFile, units chan<- unit) {
 	s.gaps(files)
 	for len(files) > 0 && ctx.Err() == nil {
 		if files[0].packed {
-			units <- unit{packed: files[0].path, log: l, done: func() {}}
+			units <- unit{packed: files[0].path, next: nextOf(files[0], files[1:]), log: l, done: func() {}}
 			files = files[1:]
 			continue
 		}
@@ -243,10 +244,40 @@ func (s *scan) stream(ctx context.Context, files []logFile, units chan<- unit) {
 			t.add(files[n].path, file, size)
 			n++
 		}
+		if n > 0 && n < len(files) && files[n].packed { // one that could not be opened was told
+			s.tornOff(t, nextOf(files[n-1], files[n:]))
+		}
 		files = files[max(n, 1):]
 		s.times(l, t)
 		s.cut(ctx, l, t, units)
 	}
+}
+
+// nextOf is the path of the file in which a file's last line would go on; empty
+// where there is none.
+func nextOf(f logFile, rest []logFile) string {
+	if len(rest) > 0 && f.rotated && rest[0].index == f.index+1 {
+		return rest[0].path
+	}
+	return ""
+}
+
+// tornOff notes that a text's last line may go on in a packed file, which is a
+// text of its own.
+func (s *scan) tornOff(t *text, next string) {
+	end := make([]byte, 1)
+	if next == "" || t.size == 0 {
+		return
+	}
+	if _, err := t.ReadAt(end, t.size-1); err == nil && end[0] != '\n' { // its reading proper tells of errors
+		s.torn(t.parts[len(t.parts)-1].path, next)
+	}
+}
+
+// torn notes that a line over two files was read as two, and a word that stands
+// on both sides was not found.
+func (s *scan) torn(path, next string) {
+	s.uncoveredf("the last line of %s may go on in %s, and what is packed is not joined: unpack it", path, next)
 }
 
 // cut hands out a text in units, and closes it when all are read.
@@ -340,7 +371,7 @@ func (w *worker) unit(ctx context.Context, u unit) {
 	var n int64
 	var err error
 	if u.packed != "" {
-		n, err = w.unpack(ctx, u.packed)
+		n, err = w.unpack(ctx, u.packed, u.next)
 	} else {
 		n, err = w.scanner.Scan(until{ctx, io.NewSectionReader(u.text, u.from, u.to-u.from)}, u.from, func(l search.Line) {
 			path, offset := u.text.at(l.Offset)
@@ -355,8 +386,8 @@ func (w *worker) unit(ctx context.Context, u unit) {
 	w.mu.Unlock()
 }
 
-// unpack reads a packed file, as a text of its own.
-func (w *worker) unpack(ctx context.Context, path string) (int64, error) {
+// unpack reads a packed file, as a text of its own; next is the file after it.
+func (w *worker) unpack(ctx context.Context, path, next string) (int64, error) {
 	file, _, err := open(path)
 	if err != nil {
 		return 0, err
@@ -371,6 +402,9 @@ func (w *worker) unpack(ctx context.Context, path string) (int64, error) {
 	}
 	t := &window{r: until{ctx, unpacked}}
 	n, err := w.scanner.Scan(t, 0, func(l search.Line) { w.line(t, l, path, l.Offset) })
+	if last := len(t.kept) - 1; next != "" && err == nil && last >= 0 && t.kept[last] != '\n' {
+		w.torn(path, next)
+	}
 	first := w.firstTime(logFile{path: path, packed: true})
 	w.span(w.log, first, first)
 	if err != nil {

@@ -63,6 +63,7 @@ const logs = "alloc/a/alloc/logs/orchestrator.stdout."
 
 func TestScan(t *testing.T) {
 	boot := record(1, "i1", booted)
+	torn := record(2, "i1", "failed to create cgroup2 manager: permission denied")
 	long := record(3, "i1", strings.Repeat("x", 100<<10)+" cgroup: cannot do it, invalid argument")
 	for _, test := range []struct {
 		name   string
@@ -88,6 +89,10 @@ func TestScan(t *testing.T) {
 		{name: "packed", files: map[string]string{"x.log.1.gz": pack(t, boot+record(2, "i1", fallback))}, want: Failures, found: "CG003 tpl i1 1"},
 		{name: "packed and cut", files: map[string]string{"x.log.1.gz": pack(t, strings.Repeat(boot, 1000))[:40], "y.log": boot}, want: Unproven, reason: "unpack"},
 		{name: "packed and whole", files: map[string]string{"x.log.1.gz": pack(t, boot)}, want: Clean},
+		{name: "a failure torn over packed and plain", files: map[string]string{logs + "0.gz": pack(t, boot+torn[:60]), logs + "1": torn[60:]}, want: Unproven, reason: "the last line of "},
+		{name: "a failure torn over plain and packed", files: map[string]string{logs + "0": boot + torn[:60], logs + "1.gz": pack(t, torn[60:])}, want: Unproven, reason: "the last line of "},
+		{name: "a failure torn over packed and packed", files: map[string]string{logs + "0.gz": pack(t, boot+torn[:60]), logs + "1.gz": pack(t, torn[60:])}, want: Unproven, reason: "the last line of "},
+		{name: "packed and plain, of whole lines", files: map[string]string{logs + "0.gz": pack(t, boot), logs + "1": boot, logs + "2.gz": pack(t, boot+"no end")}, want: Clean},
 		{name: "NUL and no end", files: map[string]string{logs + "0": boot + "\x00\x00\n\x00" + fallback}, want: Failures, found: "CG003   1"},
 		{name: "JSON", files: map[string]string{logs + "0": boot + `{"message":"` + fallback + `\r","sandbox.id":"i9","timestamp":"2026-01-20T10:04:00Z"}` + "\n"}, want: Failures, found: "CG003  i9 1"},
 	} {
