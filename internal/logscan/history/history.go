@@ -661,7 +661,22 @@ func (s *scan) judge(r Report) (Result, string) {
 		return Unproven, fmt.Sprintf("no failure was found, and %s no line of any guest's boot, such as %s: silence says nothing there; where that is another program's log, name the orchestrator's alone",
 			counted(len(r.Silent), "log that names sandboxes holds", "logs that name sandboxes hold"), r.Silent[0])
 	}
-	return Clean, fmt.Sprintf("no failure from %s to %s, in logs that carry guests' boots; words that were torn or stand in capitals are not looked for", clock(r.Oldest), clock(r.Newest))
+	return Clean, fmt.Sprintf("no failure%s, in logs that carry guests' boots; words that were torn or stand in capitals are not looked for", s.stretch(r))
+}
+
+// stretch says of which time a report speaks, as far as that is known.
+func (s *scan) stretch(r Report) string {
+	said, from := "", r.Oldest
+	if s.Since.After(from) {
+		from = s.Since // what is older was read and does not count
+	}
+	if !from.IsZero() {
+		said = " from " + clock(from)
+	}
+	if !r.Newest.Before(from) && !r.Newest.IsZero() {
+		said += " to " + clock(r.Newest)
+	}
+	return said
 }
 
 func counted(n int, one, many string) string {

@@ -84,6 +84,8 @@ func TestScan(t *testing.T) {
 		{name: "purged before what was asked for", files: map[string]string{logs + "3": boot + record(5, "i1", booted)}, since: at(3), want: Clean},
 		{name: "purged after what was asked for", files: map[string]string{logs + "3": record(5, "i1", booted)}, since: at(3), want: Unproven, reason: "purged before 2026-01-20 10:05:00Z"},
 		{name: "an old failure", files: map[string]string{logs + "0": record(1, "i1", fallback) + record(5, "i1", booted)}, since: at(3), want: Clean},
+		{name: "a failure just before what was asked for", files: map[string]string{logs + "0": record(1, "i1", fallback) + record(5, "i1", booted)}, since: at(3), want: Clean, reason: "no failure from 2026-01-20 10:03:00Z to 2026-01-20 10:05:00Z, in"},
+		{name: "no times", files: map[string]string{logs + "0": booted + "\n"}, want: Clean, reason: "no failure, in"},
 		{name: "a line over two files", files: map[string]string{logs + "0": boot + long[:60<<10], logs + "1": long[60<<10:]}, want: Unproven, found: "CG0U0 tpl i1 1"},
 		{name: "a failure torn by a missing file", files: map[string]string{logs + "0": boot + record(2, "i1", fallback)[:60], logs + "2": boot}, want: Unproven, reason: "missing", found: "CG0F0   1"},
 		{name: "packed", files: map[string]string{"x.log.1.gz": pack(t, boot+record(2, "i1", fallback))}, want: Failures, found: "CG003 tpl i1 1"},
