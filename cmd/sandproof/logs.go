@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,7 +70,7 @@ func scanLogs() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				err = writeJSON(out, report, !follow)
+				err = writeLogsReport(out, report, !follow)
 			} else {
 				showLogs(out, report, terminalOf(out).Width)
 			}
@@ -108,6 +110,39 @@ func writeJSON(out io.Writer, v any, indented bool) error {
 		encoder.SetIndent("", "  ")
 	}
 	return encoder.Encode(v)
+}
+
+// writeLogsReport is writeJSON for a report, one finding after the other: as one text,
+// as many as a report may have take hundreds of megabytes.
+func writeLogsReport(out io.Writer, r history.Report, indented bool) error {
+	colon, between, last := ":", "", ""
+	marshal := json.Marshal
+	if indented {
+		colon, between, last = ": ", "\n    ", "\n  "
+		marshal = func(v any) ([]byte, error) { return json.MarshalIndent(v, "", "  ") }
+	}
+	findings := r.Findings
+	r.Findings = []history.Finding{}
+	rest, err := marshal(r)
+	if err != nil || len(findings) == 0 {
+		return cmp.Or(err, writeJSON(out, r, indented))
+	}
+	// No text in JSON holds a quote that is not escaped, so this is the field.
+	before, after, _ := strings.Cut(string(rest), `"findings"`+colon+"[]")
+	w := bufio.NewWriter(out)
+	fmt.Fprint(w, before, `"findings"`, colon, "[")
+	for i, f := range findings {
+		text, err := marshal(f)
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			fmt.Fprint(w, ",")
+		}
+		fmt.Fprint(w, between, strings.ReplaceAll(string(text), "\n", "\n    "))
+	}
+	fmt.Fprintln(w, last+"]"+after)
+	return w.Flush()
 }
 
 // showFinding shows a finding as it comes.

@@ -86,6 +86,24 @@ func TestLogsFitTheTerminal(t *testing.T) {
 	}
 }
 
+// TestReportIsJSON: a report that is written piece by piece is what it is as one
+// text, whatever stands in it.
+func TestReportIsJSON(t *testing.T) {
+	hostile := history.Finding{Rule: "CG003", Example: "\"findings\": []\n<\u2028\\n", Source: `"findings":[]`, First: time.Unix(1, 2).UTC()}
+	for _, findings := range [][]history.Finding{{}, {hostile}, {hostile, {Rule: "CG004"}, hostile}} {
+		report := history.Report{Schema: history.Schema, Reason: `"findings": [] "findings":[]`, Findings: findings, Uncovered: []string{"a\nb"}}
+		for _, indented := range []bool{true, false} {
+			var got, want strings.Builder
+			if err := errors.Join(writeLogsReport(&got, report, indented), writeJSON(&want, report, indented)); err != nil {
+				t.Fatal(err)
+			}
+			if got.String() != want.String() {
+				t.Errorf("%d findings:\n%s\nwant\n%s", len(findings), got.String(), want.String())
+			}
+		}
+	}
+}
+
 // runRoot runs the program in this process.
 func runRoot(t *testing.T, args ...string) (out string, code int) {
 	t.Helper()

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"maps"
@@ -129,10 +130,12 @@ const (
 	maxFindings  = 10_000
 	maxUncovered = 1000
 	maxText      = 1000
+	maxName      = 128
 )
 
 // short is a text without secrets, cut after they were taken out: half of one is
-// no secret that the redactor knows.
+// no secret that the redactor knows. It is a copy: a part of a line would keep all
+// of it in memory.
 func (s *scan) short(text string) string {
 	const mostLookedAt = 16 * maxText
 	clean := s.Redactor.String(text[:min(len(text), mostLookedAt)])
@@ -140,6 +143,18 @@ func (s *scan) short(text string) string {
 		clean = clean[:maxText] + "…"
 	}
 	return strings.ToValidUTF8(clean, "\uFFFD")
+}
+
+// name is what is shown of a sandbox's or a template's name, by which findings
+// are told apart as well: of one that nobody would give, its beginning and a sum
+// of all of it.
+func (s *scan) name(text string) string {
+	shown := s.short(text)
+	if len(shown) <= maxName {
+		return shown
+	}
+	sum := sha256.Sum256([]byte(text))
+	return fmt.Sprintf("%s…%x", strings.ToValidUTF8(shown[:maxName/2], ""), sum[:8])
 }
 
 func newScan(options Options) *scan {
@@ -482,6 +497,9 @@ func (s *scan) uncut(source string, offset int64) {
 
 func (s *scan) add(rule *logscan.Rule, record logscan.Record, source string, offset int64) {
 	k := key{rule.ID, record.SandboxID}
+	if len(k.sandbox) > maxName {
+		k.sandbox = s.name(k.sandbox)
+	}
 	f := s.findings[k]
 	if f == nil {
 		if len(s.findings) == maxFindings {
@@ -489,9 +507,10 @@ func (s *scan) add(rule *logscan.Rule, record logscan.Record, source string, off
 			return
 		}
 		f = &Finding{
-			Rule: rule.ID, Class: rule.Class, Meaning: rule.Meaning, Template: s.short(record.TemplateID), Sandbox: s.short(record.SandboxID),
+			Rule: rule.ID, Class: rule.Class, Meaning: rule.Meaning, Template: s.name(record.TemplateID), Sandbox: s.name(record.SandboxID),
 			First: record.Time, Last: record.Time, Example: s.short(record.Message), Source: source, Offset: offset, named: place{source, offset},
 		}
+		k.sandbox = strings.Clone(k.sandbox)
 		s.findings[k] = f
 		if s.Seen != nil {
 			s.Seen(*f)
@@ -504,7 +523,7 @@ func (s *scan) add(rule *logscan.Rule, record logscan.Record, source string, off
 		f.Example, f.Source, f.Offset = s.short(record.Message), source, offset
 	}
 	if record.TemplateID != "" && (f.Template == "" || at.before(f.named)) {
-		f.Template, f.named = s.short(record.TemplateID), at
+		f.Template, f.named = s.name(record.TemplateID), at
 	}
 	if record.Time.IsZero() {
 		return

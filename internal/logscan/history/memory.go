@@ -1,6 +1,7 @@
 package history
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -81,6 +82,6 @@ func (m *memory) ruleOf(r logscan.Record) *logscan.Rule {
 	if len(m.rules) == maxKnown {
 		clear(m.rules)
 	}
-	m.rules[r.Message] = rule
+	m.rules[strings.Clone(r.Message)] = rule // a part of a line would keep all of it
 	return rule
 }
