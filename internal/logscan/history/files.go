@@ -34,6 +34,9 @@ var (
 // 8878), xz and bzip2.
 var packed = []string{"\x1f\x8b", "\x28\xb5\x2f\xfd", "\xfd7zXZ\x00", "BZh"}
 
+// wide are the first bytes of UTF-16, little endian and big (RFC 2781).
+var wide = []string{"\xff\xfe", "\xfe\xff"}
+
 // logFile is one file of a log.
 type logFile struct {
 	path   string
@@ -78,6 +81,26 @@ func identityOf(file *os.File) (id identity, named bool) {
 }
 
 func isLog(name string) bool { return nomadName().MatchString(name) || otherName().MatchString(name) }
+
+// mayBeLog tells of a name that is no log's whether somebody may have meant one:
+// it holds ".log", ".stdout" or ".stderr", in any case, and not as the beginning
+// of another word.
+func mayBeLog(name string) bool {
+	for rest := name; ; {
+		_, after, found := strings.Cut(rest, ".")
+		if !found {
+			return false
+		}
+		for _, word := range []string{"log", "stdout", "stderr"} {
+			if n := len(word); len(after) >= n && strings.EqualFold(after[:n], word) && (len(after) == n || !isLetter(after[n])) {
+				return true
+			}
+		}
+		rest = after
+	}
+}
+
+func isLetter(b byte) bool { return 'a' <= b|0x20 && b|0x20 <= 'z' }
 
 func fileOf(path string) logFile {
 	f := logFile{path: path, stream: path, log: path, packed: strings.HasSuffix(path, ".gz")}
@@ -132,8 +155,8 @@ func hinted(err error) error {
 	}
 }
 
-// readable is an error where a file is packed and its name does not say so:
-// searched as it is it would hold no failure.
+// readable is an error where a file is packed and its name does not say so, or
+// its letters are of two bytes: searched as it is it would hold no failure.
 func readable(file *os.File) error {
 	if strings.HasSuffix(file.Name(), ".gz") {
 		return nil
@@ -143,6 +166,11 @@ func readable(file *os.File) error {
 	n, err := file.ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
+	}
+	for _, mark := range wide {
+		if strings.HasPrefix(string(head[:n]), mark) {
+			return fmt.Errorf("%s is in UTF-16, which is not read here: convert it (iconv -f UTF-16 -t UTF-8)", file.Name())
+		}
 	}
 	for _, magic := range packed {
 		if strings.HasPrefix(string(head[:n]), magic) {

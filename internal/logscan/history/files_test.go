@@ -26,6 +26,8 @@ func TestOtherNames(t *testing.T) {
 		{"xz, of Nomad", "orchestrator.stdout.0.xz", "?", Unproven, "orchestrator.stdout.0.xz is packed in a way that is not read here"},
 		{"gzip that is not called so", "y.log", pack(t, failed), Unproven, "its name does not say so"},
 		{"xz that is not called so", "y.log", "\xfd7zXZ\x00\x00", Unproven, "its name does not say so"},
+		{"UTF-16", "y.log", "\xff\xfeh\x00i\x00", Unproven, "y.log is in UTF-16"},
+		{"UTF-16, big endian", "y.log", "\xfe\xff\x00h\x00i", Unproven, "y.log is in UTF-16"},
 		{"no log", "x.logic", failed, Clean, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -40,6 +42,34 @@ func TestOtherNames(t *testing.T) {
 				t.Errorf("%s: %s, %q; want %s, %q", r.Result, r.Reason, r.Uncovered, test.want, test.says)
 			}
 		})
+	}
+}
+
+// TestNamesThatMayBeMeant: what is no log by its name, and may be meant as one, is
+// told; what is something else is not.
+func TestNamesThatMayBeMeant(t *testing.T) {
+	for name, want := range map[string]bool{
+		"orchestrator.stdout": true, "orchestrator.STDERR": true, "orchestrator.stdout.out": true, "x.log.tgz": true, "x.log.tar.gz": true,
+		"x.log.7z": true, "x.log.zstd": true, "o.log.gzip": true, "x.log.1.bak": true, "o.log.1~": true, "o.log.2026-01-19_10": true,
+		"x.log.2026-01-20T10": true, "X.LOG": true, "x.logic": false, "x.login": false, "log": false, "blog": false, "x.stdoutx": false, "x.": false,
+	} {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "a.log"), record(1, "i1", booted))
+		write(t, filepath.Join(dir, name), record(2, "i1", fallback))
+		r, err := Scan(t.Context(), []string{dir}, Options{Redactor: redact.New()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told := strings.Contains(strings.Join(r.Uncovered, "; "), name+" was not taken for a log by its name"); told != want || (r.Result == Unproven) != want {
+			t.Errorf("%s: %s, %q; want told: %t", name, r.Result, r.Uncovered, want)
+		}
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"a.log", "X.LOG"} {
+		write(t, filepath.Join(dir, name), record(1, "i1", booted))
+	}
+	if r, err := Scan(t.Context(), []string{dir, filepath.Join(dir, "X.LOG")}, Options{Redactor: redact.New()}); err != nil || r.Result != Clean || r.Files != 2 {
+		t.Errorf("named itself: %v, %s, %q", err, r.Result, r.Uncovered)
 	}
 }
 

@@ -20,6 +20,9 @@ import (
 type finder struct {
 	listed map[string]*listing // by the directory's path
 	round  int
+	// held, where it is not nil, tells of a file that it is read, whatever its
+	// name has become.
+	held func(identity) bool
 }
 
 // listing is what a directory held.
@@ -29,6 +32,7 @@ type listing struct {
 	at       time.Time      // when that was looked at
 	below    []string       // directories in it
 	files    []logFile
+	mistaken []logFile // files that are no logs by their names, but may be meant as such
 	troubles []string
 	// whole: everything in it could be looked at.
 	whole bool
@@ -86,8 +90,9 @@ func (d *finder) find(ctx context.Context, paths []string) (files []logFile, tro
 	}
 	d.round++
 	seen := map[identity]bool{}
+	var mistaken []logFile
 	take := func(l *listing) {
-		troubles = append(troubles, l.troubles...)
+		troubles, mistaken = append(troubles, l.troubles...), append(mistaken, l.mistaken...)
 		for _, file := range l.files {
 			if file.id == (identity{}) || !seen[file.id] { // what cannot be looked at cannot be read, which its reading tells
 				files = append(files, file)
@@ -119,6 +124,11 @@ func (d *finder) find(ctx context.Context, paths []string) (files []logFile, tro
 	for path, l := range d.listed {
 		if l.round != d.round {
 			delete(d.listed, path)
+		}
+	}
+	for _, file := range mistaken {
+		if !seen[file.id] && (d.held == nil || !d.held(file.id)) {
+			troubles = append(troubles, file.path+" was not taken for a log by its name, and was not read; if it is one, name it itself")
 		}
 	}
 	slices.SortFunc(files, func(a, b logFile) int {
@@ -177,6 +187,12 @@ func (l *listing) add(path string, entry fs.DirEntry, roots []string, named bool
 	case entry.Type()&fs.ModeSymlink != 0: // whatever its name: it may lead to a directory
 		l.addLink(path, isLog(entry.Name()), roots)
 	case !named && !isLog(entry.Name()):
+		if file := fileOf(path); entry.Type().IsRegular() && mayBeLog(entry.Name()) {
+			if err := file.identify(); err != nil {
+				l.whole = false
+			}
+			l.mistaken = append(l.mistaken, file)
+		}
 	case entry.Type().IsRegular():
 		file := fileOf(path)
 		if err := file.identify(); err != nil {
@@ -204,14 +220,16 @@ func (l *listing) addLink(path string, isLogsName bool, roots []string) {
 		l.troubles = append(l.troubles, fmt.Sprintf("%s is a symlink and was not followed: %v", path, hinted(err)))
 		return
 	}
-	inside, own := within(roots, target), isLog(info.Name())
+	inside, own, meant := within(roots, target), isLog(info.Name()), mayBeLog(filepath.Base(path))
 	switch {
 	case !inside && info.IsDir():
 		l.troubles = append(l.troubles, fmt.Sprintf("%s is a symlink to %s, a directory outside, and was not followed; name that as well", path, target))
-	case !inside && (isLogsName || own && info.Mode().IsRegular()):
+	case !inside && (isLogsName || (own || meant) && info.Mode().IsRegular()):
 		l.troubles = append(l.troubles, path+" is a symlink to the outside and was not followed; name its target as well")
 	case inside && isLogsName && !own && info.Mode().IsRegular():
 		l.add(target, fs.FileInfoToDirEntry(info), roots, true)
-		l.whole = false // its target may be replaced and the directory stay as it is
+		l.whole = false // the target may be replaced and the directory stay as it is
+	case inside && meant && !own && info.Mode().IsRegular():
+		l.mistaken = append(l.mistaken, fileOf(path))
 	}
 }

@@ -132,6 +132,8 @@ func TestSymlinks(t *testing.T) {
 		{"a log inside, by two names", "al/o.log", "al/a.log", "o.log", "al", Failures, 1, ""},
 		{"a log by this name alone", "al/o.20260120", "al/o.log", "o.20260120", "al", Failures, 1, ""},
 		{"a log by this name alone, packed", "al/o.20260120.xz", "al/o.log", "o.20260120.xz", "al", Unproven, 0, "o.20260120.xz is packed"},
+		{"no log by its name, but meant as one", "al/o", "al/O.LOG", "o", "al", Unproven, 0, "al/O.LOG was not taken for a log"},
+		{"no log by its name, outside, but meant as one", "store/o", "al/O.LOG", "../store/o", "al", Unproven, 0, "al/O.LOG is a symlink to the outside"},
 		{"no log, outside", "store/o", "al/a", "../store/o", "al", Clean, 0, ""},
 		{"nothing", "store/o", "al/a", "nowhere", "al", Clean, 0, ""},
 		{"nothing, by a log's name", "store/o", "al/a.log", "nowhere", "al", Unproven, 0, "al/a.log is a symlink and was not followed: "},

@@ -80,11 +80,13 @@ type follow struct {
 }
 
 func newFollow(s *scan, paths []string) *follow {
-	return &follow{
+	f := &follow{
 		worker: newWorker(s), paths: paths, finder: newFinder(), block: make([]byte, edge), head: make([]byte, maxHead),
 		current: map[string]*tailed{}, tails: map[*tailed]bool{}, held: map[identity]int{},
 		watch: newWatch(), watched: map[int]*tailed{},
 	}
+	f.finder.held = func(id identity) bool { _, held := f.held[id]; return held }
+	return f
 }
 
 // tailed is one log, from where it was found on.
