@@ -337,11 +337,13 @@ func (f *follow) grow(t *tailed) bool {
 
 // read reads the whole lines that came; at the end all.
 func (f *follow) read(t *tailed, all bool) {
-	end, err := t.text.size, error(nil)
+	whole, err := t.text.size, error(nil)
 	if !all {
-		if end, err = lastLine(&t.text, t.read, t.text.size); err == nil {
-			end = f.await(t, end)
-		}
+		whole, err = lastLine(&t.text, t.read, t.text.size)
+	}
+	end, long := whole, t.text.size-whole > search.MaxLine
+	if err == nil && !all && !long { // what comes after a line that is passed over is no record's end
+		end = f.await(t, whole)
 	}
 	if err == nil && end > t.read {
 		var n int64
@@ -360,9 +362,9 @@ func (f *follow) read(t *tailed, all bool) {
 		}
 		t.read, t.skip = end, false
 	}
-	if err == nil && t.text.size-t.read > search.MaxLine {
+	if err == nil && long {
 		if !t.skip {
-			path, offset := t.text.at(t.read)
+			path, offset := t.text.at(whole)
 			f.uncoveredf("the line at %d of %s is longer than %d bytes, and was not read", offset, path, search.MaxLine)
 		}
 		t.read, t.skip = t.text.size, true

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"sandproof/internal/logscan/search"
 	"sandproof/internal/redact"
 )
 
@@ -129,6 +131,18 @@ func TestFollowsRotation(t *testing.T) {
 			write(l.T, l.path, first+"\n")
 			l.look(false)
 			write(l.T, l.path, rest)
+		}, Failures, 2, ""},
+		{"a record that stays open before a line that is too long", func(l followed) {
+			open, _, _ := strings.Cut(joined, "  {")
+			write(l.T, l.path, open+"\n"+strings.Repeat("x", 300_000))
+			l.look(false)
+			write(l.T, l.path, "\n"+boot)
+		}, Failures, 2, fmt.Sprintf("the line at %d of ", len(record(1, "iold", "hello")+record(1, "iold", fallback)+boot+strings.SplitN(joined, "  {", 2)[0])+1)},
+		{"a record that stays open before a line that is nearly too long", func(l followed) {
+			open, _, _ := strings.Cut(joined, "  {")
+			write(l.T, l.path, open+"\n"+strings.Repeat("x", search.MaxLine-20))
+			l.look(false)
+			write(l.T, l.path, "\n"+boot)
 		}, Failures, 2, ""},
 		{"nothing", func(followed) {}, Clean, 0, ""},
 	} {
