@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -95,14 +96,21 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if ago, err := time.ParseDuration(text); err == nil && ago > 0 {
+	ago, wrong := time.ParseDuration(text)
+	if wrong == nil && ago > 0 {
 		return now.Add(-ago), nil
 	}
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at, nil
 	}
+	if ago, err := time.ParseDuration(shortened(text)); wrong != nil && err == nil && ago > 0 {
+		return time.Time{}, fmt.Errorf("--since %q: that is further back than can be counted (292 years); to read all there is, leave --since out", text)
+	}
 	return time.Time{}, fmt.Errorf("--since %q: want how long ago, such as 12h, or a time such as 2026-01-20T22:00:00Z", text)
 }
+
+// shortened is a text with a 1 for each number.
+func shortened(text string) string { return regexp.MustCompile(`\d+`).ReplaceAllString(text, "1") }
 
 func writeJSON(out io.Writer, v any, indented bool) error {
 	encoder := json.NewEncoder(out)
@@ -186,6 +194,9 @@ func showLogs(out io.Writer, r history.Report, width int) {
 			fmt.Fprintf(out, "for want of width without: %s; --json has all\n", strings.Join(left, ", "))
 		}
 		more(out, len(r.Findings)-shownFindings, "findings")
+		if r.Dropped > 0 {
+			fmt.Fprintf(out, "and %s of further findings, which were too many to be kept\n", counted(r.Dropped, "line"))
+		}
 		first := r.Findings[0]
 		for _, f := range r.Findings {
 			if f.Class == evidence.FindingFailure {

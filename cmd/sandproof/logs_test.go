@@ -33,6 +33,8 @@ func TestLogsScan(t *testing.T) {
 		{"no boot", line("hello"), nil, 2, []string{"no line of any guest's boot"}},
 		{"purged", boot, []string{"--since", "2026-01-20T09:00:00Z"}, 2, []string{"purged or never written"}},
 		{"a wrong time", boot, []string{"--since", "yesterday"}, 3, []string{`--since "yesterday": want how long ago`}},
+		{"too long ago", boot, []string{"--since", "99999999h"}, 3, []string{"further back than can be counted"}},
+		{"no time ago", boot, []string{"--since", "0h"}, 3, []string{`--since "0h": want how long ago`}},
 		{"both ways", boot, []string{"--since", "1h", "--follow"}, 3, []string{"give one of them"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -101,6 +103,15 @@ func TestReportIsJSON(t *testing.T) {
 				t.Errorf("%d findings:\n%s\nwant\n%s", len(findings), got.String(), want.String())
 			}
 		}
+	}
+}
+
+// TestDroppedFindings: what was not kept is told, and not promised elsewhere.
+func TestDroppedFindings(t *testing.T) {
+	var out strings.Builder
+	showLogs(&out, history.Report{Result: history.Failures, Findings: []history.Finding{{Rule: "CG003"}}, Dropped: 7}, 0)
+	if !strings.Contains(out.String(), "and 7 lines of further findings, which were too many to be kept") {
+		t.Error(out.String())
 	}
 }
 

@@ -358,7 +358,10 @@ func (f *follow) read(t *tailed, all bool) {
 		})
 		f.report.Bytes += n
 		if err == nil && !t.log.control {
-			err = f.lookIn(t.log, io.NewSectionReader(&t.text, from, end-from), f.block)
+			err = f.lookIn(t.log, io.NewSectionReader(&t.text, from, end-from), f.block, func(offset int64) place {
+				path, inFile := t.text.at(from + offset)
+				return place{path, inFile}
+			})
 		}
 		t.read, t.skip = end, false
 	}

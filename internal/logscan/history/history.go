@@ -8,11 +8,15 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -46,6 +50,8 @@ type Report struct {
 	Lines int `json:"lines"`
 	// Findings are failures and unknown trouble, one per rule and sandbox.
 	Findings []Finding `json:"findings"`
+	// Dropped counts the lines of findings that were too many to be kept.
+	Dropped int `json:"dropped,omitempty"`
 	// Benign counts lines that speak of cgroups and mean no harm.
 	Benign int `json:"benign"`
 	// Control is a line of a guest's boot, which shows that consoles come out in
@@ -119,9 +125,11 @@ type scan struct {
 	memory   *memory
 	findings map[key]*Finding
 	noted    map[string]bool // what is in report.Uncovered
+	failed   map[string]bool // the files of which the reading failed, which is in report.Uncovered
 	long     map[string]bool // the sources of which a line was too long
 	logs     map[string]*log
-	control  place // where the report's control stands, if it was found by the search
+	dropped  map[evidence.FindingClass]int // the lines in report.Dropped
+	control  place                         // where the report's control stands
 }
 
 // The bounds of a report, since a guest may print what it likes: how many
@@ -159,7 +167,7 @@ func (s *scan) name(text string) string {
 
 func newScan(options Options) *scan {
 	return &scan{
-		Options: options, memory: newMemory(), findings: map[key]*Finding{}, noted: map[string]bool{}, long: map[string]bool{}, logs: map[string]*log{},
+		Options: options, memory: newMemory(), findings: map[key]*Finding{}, noted: map[string]bool{}, long: map[string]bool{}, failed: map[string]bool{}, dropped: map[evidence.FindingClass]int{}, logs: map[string]*log{},
 		report: Report{Schema: Schema, Findings: []Finding{}},
 	}
 }
@@ -253,7 +261,7 @@ func (s *scan) stream(ctx context.Context, files []logFile, units chan<- unit) {
 		for n < len(files) && !files[n].packed && (n == 0 || files[n].index == files[n-1].index+1) {
 			file, size, err := open(files[n].path)
 			if err != nil {
-				s.uncoveredf("read the log: %v", err)
+				s.unread(files[n].path, err)
 				break
 			}
 			t.add(files[n].path, file, size)
@@ -333,7 +341,12 @@ func (s *scan) gaps(files []logFile) {
 		return
 	}
 	oldest := s.firstTime(first)
-	switch {
+	before := first.stream + "." + strconv.Itoa(first.index-1)
+	_, plain := os.Lstat(before)
+	_, zipped := os.Lstat(before + ".gz")
+	switch there := plain == nil || zipped == nil; {
+	case there && (s.Since.IsZero() || oldest.IsZero() || oldest.After(s.Since)):
+		s.uncoveredf("%s: the files before %s are there, and were not named", first.stream, filepath.Base(first.path))
 	case s.Since.IsZero():
 		s.uncoveredf("%s: purged before %s", first.stream, clock(oldest))
 	case oldest.IsZero() || oldest.After(s.Since):
@@ -346,6 +359,14 @@ func clock(t time.Time) string {
 		return "an unknown time"
 	}
 	return t.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+// unread notes that a file could not be read, or no more of it.
+func (s *scan) unread(path string, err error) {
+	s.uncoveredf("read the log: %v", err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed[path] = true
 }
 
 func (s *scan) uncoveredf(format string, args ...any) {
@@ -394,7 +415,11 @@ func (w *worker) unit(ctx context.Context, u unit) {
 		})
 	}
 	if err != nil && ctx.Err() == nil {
-		w.uncoveredf("read the log: %v", err)
+		path := u.packed
+		if path == "" {
+			path, _ = u.text.at(min(u.from+n, u.to-1))
+		}
+		w.unread(path, err)
 	}
 	w.mu.Lock()
 	w.report.Bytes += n
@@ -412,6 +437,9 @@ func (w *worker) unpack(ctx context.Context, path, next string) (int64, error) {
 	w.report.Files++
 	w.mu.Unlock()
 	unpacked, err := gzip.NewReader(file)
+	if errors.Is(err, io.EOF) {
+		err = errors.New("it is empty, which no packed file is")
+	}
 	if err != nil {
 		return 0, fmt.Errorf("unpack %s: %w", path, err)
 	}
@@ -477,9 +505,7 @@ func (w *worker) line(from around, l search.Line, source string, offset int64) {
 			w.report.Benign++
 		case rule.Class == evidence.FindingControl:
 			w.log.control = true
-			if at := (place{source, offset}); w.report.Control == "" || at.before(w.control) {
-				w.report.Control, w.control = w.short(record.Message), at
-			}
+			w.booted(record, place{source, offset})
 		default:
 			w.add(rule, record, source, offset)
 		}
@@ -504,6 +530,8 @@ func (s *scan) add(rule *logscan.Rule, record logscan.Record, source string, off
 	if f == nil {
 		if len(s.findings) == maxFindings {
 			s.note(fmt.Sprintf("more than %d kinds of findings: the rest was not kept", maxFindings))
+			s.dropped[rule.Class]++
+			s.report.Dropped++
 			return
 		}
 		f = &Finding{
@@ -513,7 +541,7 @@ func (s *scan) add(rule *logscan.Rule, record logscan.Record, source string, off
 		k.sandbox = strings.Clone(k.sandbox)
 		s.findings[k] = f
 		if s.Seen != nil {
-			s.Seen(*f)
+			defer func() { s.Seen(*f) }() // when its line is counted
 		}
 	}
 	f.Count++
@@ -537,6 +565,9 @@ func (s *scan) add(rule *logscan.Rule, record logscan.Record, source string, off
 }
 
 func (s *scan) found(class evidence.FindingClass) bool {
+	if s.dropped[class] > 0 {
+		return true
+	}
 	for _, f := range s.findings {
 		if f.Class == class {
 			return true
@@ -657,7 +688,12 @@ func (s *scan) young() {
 }
 
 func (s *scan) judge(r Report) (Result, string) {
-	failures, unknown := 0, 0
+	failures, unknown := s.dropped[evidence.FindingFailure], 0
+	for class, lines := range s.dropped {
+		if class != evidence.FindingFailure {
+			unknown += lines
+		}
+	}
 	for _, f := range r.Findings {
 		if f.Class == evidence.FindingFailure {
 			failures += f.Count

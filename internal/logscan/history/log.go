@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"sync"
@@ -44,7 +45,7 @@ func (s *scan) of(f logFile) *log {
 func (s *scan) lookForControls(ctx context.Context, files []logFile) {
 	silent := map[*log][]logFile{}
 	for _, f := range files {
-		if l := s.of(f); !l.control {
+		if l := s.of(f); !l.control && !s.failed[f.path] {
 			silent[l] = append(silent[l], f)
 		}
 	}
@@ -83,11 +84,17 @@ func (s *scan) lookInFile(ctx context.Context, l *log, f logFile, buf []byte) er
 			return err
 		}
 	}
-	return s.lookIn(l, r, buf)
+	err = s.lookIn(l, r, buf, func(offset int64) place { return place{f.path, offset} })
+	if err != nil {
+		err = fmt.Errorf("%s: %w", f.path, err)
+	}
+	return err
 }
 
-// lookIn looks at a text of a log in blocks of whole lines.
-func (s *scan) lookIn(l *log, r io.Reader, buf []byte) error {
+// lookIn looks at a text of a log in blocks of whole lines; at tells where a line
+// stands that begins so many bytes after the text's beginning.
+func (s *scan) lookIn(l *log, r io.Reader, buf []byte, at func(int64) place) error {
+	var base int64
 	for n := 0; ; {
 		got, err := io.ReadFull(r, buf[n:])
 		n += got
@@ -95,7 +102,8 @@ func (s *scan) lookIn(l *log, r io.Reader, buf []byte) error {
 		if last := bytes.LastIndexByte(buf[:n], '\n'); err == nil && last >= 0 {
 			end = last + 1
 		}
-		s.lookAt(l, buf[:end])
+		s.lookAt(l, buf[:end], func(offset int) place { return at(base + int64(offset)) })
+		base += int64(end)
 		switch n = copy(buf, buf[end:n]); {
 		case l.control, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return nil
@@ -107,35 +115,36 @@ func (s *scan) lookIn(l *log, r io.Reader, buf []byte) error {
 
 // lookAt notes whether a block of a log holds a line of a boot, and whether it
 // holds one that names a sandbox.
-func (s *scan) lookAt(l *log, block []byte) {
+func (s *scan) lookAt(l *log, block []byte, at func(int) place) {
 	if !s.Since.IsZero() {
 		if last := lastTime(block); !last.IsZero() && last.Before(s.Since) {
 			return
 		}
 	}
-	l.control = l.control || s.holds(block, logscan.ControlSigns, func(record logscan.Record) bool {
+	l.control = l.control || s.holds(block, logscan.ControlSigns, func(record logscan.Record, offset int) bool {
 		rule := logscan.Classify(record)
 		if rule == nil || rule.Class != evidence.FindingControl {
 			return false
 		}
-		s.booted(record)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.booted(record, at(offset))
 		return true
 	})
-	l.sandbox = l.sandbox || s.holds(block, logscan.SandboxSigns, func(record logscan.Record) bool { return record.SandboxID != "" })
+	l.sandbox = l.sandbox || s.holds(block, logscan.SandboxSigns, func(record logscan.Record, _ int) bool { return record.SandboxID != "" })
 }
 
-// booted keeps the first control for the report.
-func (s *scan) booted(record logscan.Record) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.report.Control == "" {
-		s.report.Control = s.short(record.Message)
+// booted keeps the first control for the report, whichever worker comes first. The
+// caller holds the lock.
+func (s *scan) booted(record logscan.Record, at place) {
+	if s.report.Control == "" || at.before(s.control) {
+		s.report.Control, s.control = s.short(record.Message), at
 	}
 }
 
 // holds tells whether a block has a record that counts, on a line with one of
-// the signs, of which is true what is asked.
-func (s *scan) holds(block []byte, signs [][]byte, is func(logscan.Record) bool) bool {
+// the signs, of which is true what is asked, with the line's place in the block.
+func (s *scan) holds(block []byte, signs [][]byte, is func(logscan.Record, int) bool) bool {
 	for _, sign := range signs {
 		for from := 0; ; {
 			at := bytes.Index(block[from:], sign)
@@ -145,7 +154,7 @@ func (s *scan) holds(block []byte, signs [][]byte, is func(logscan.Record) bool)
 			begin := bytes.LastIndexByte(block[:from+at], '\n') + 1
 			line, _, _ := bytes.Cut(block[begin:], feed)
 			for _, record := range logscan.Records(line) {
-				if (record.Time.IsZero() || !record.Time.Before(s.Since)) && is(record) {
+				if (record.Time.IsZero() || !record.Time.Before(s.Since)) && is(record, begin) {
 					return true
 				}
 			}
