@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -225,4 +228,46 @@ func noText(t *testing.T, gone *nomadFile) {
 			t.Fatalf("%d bytes of a file that is gone are read as %q, %v", length, data[:n], err)
 		}
 	}
+}
+
+// freePorts are ports of loopback on which nobody listens.
+func freePorts(t *testing.T, n int) []int {
+	t.Helper()
+	return slices.Collect(func(yield func(int) bool) {
+		for range n {
+			var config net.ListenConfig
+			free, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = free.Close() }()
+			if !yield(free.Addr().(*net.TCPAddr).Port) { //nolint:errcheck // it listens on TCP
+				return
+			}
+		}
+	})
+}
+
+// startServer starts a real server, which ends with the test, and with this
+// process however that ends; it tells once how the server ended.
+func startServer(t *testing.T, command *exec.Cmd) (gone <-chan error) {
+	t.Helper()
+	started, ended, told := make(chan error, 1), make(chan struct{}), make(chan error, 1)
+	go func() {
+		defer close(ended)
+		// Pdeathsig comes with the end of the thread that started it.
+		runtime.LockOSThread()
+		err := command.Start()
+		if started <- err; err == nil {
+			told <- command.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		<-ended
+	})
+	return told
 }

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -226,18 +225,7 @@ func realLoki(t *testing.T, tenants bool) lokiServer {
 		t.Skip("SANDPROOF_LOKI names no Loki: make real-servers builds one and runs this")
 	}
 	dir := t.TempDir()
-	ports := make([]int, 2)
-	for i := range ports {
-		free := httptest.NewServer(nil)
-		at, err := url.Parse(free.URL)
-		free.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if ports[i], err = strconv.Atoi(at.Port()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	ports := freePorts(t, 2)
 	// JSON is YAML, too.
 	settings, err := json.Marshal(map[string]any{
 		"auth_enabled": tenants,
@@ -269,30 +257,7 @@ func realLoki(t *testing.T, tenants bool) lokiServer {
 	command := exec.CommandContext(t.Context(), program, "-config.file="+file)
 	command.Stdout, command.Stderr = said, said
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	ended := make(chan error, 1)
-	started := make(chan error, 1)
-	go func() {
-		// It ends with the thread that started it.
-		runtime.LockOSThread()
-		err := command.Start()
-		started <- err
-		if err == nil {
-			ended <- command.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
-		t.Fatal(err)
-	}
-	gone := make(chan struct{})
-	t.Cleanup(func() {
-		_ = command.Process.Kill()
-		<-gone
-	})
-	var end error
-	go func() {
-		end = <-ended
-		close(gone)
-	}()
+	gone := startServer(t, command)
 	server := lokiServer{address: fmt.Sprintf("http://127.0.0.1:%d", ports[0]), delay: 2 * time.Second}
 	deadline := time.After(time.Minute)
 	for {
@@ -307,7 +272,7 @@ func realLoki(t *testing.T, tenants bool) lokiServer {
 			}
 		}
 		select {
-		case <-gone:
+		case end := <-gone:
 			t.Fatalf("%s ended (%v): %s", program, end, said)
 		case <-deadline:
 			t.Fatalf("%s is not ready after a minute", program)

@@ -5,12 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,24 +95,7 @@ func startNomad(t *testing.T) realAgent {
 	command := exec.CommandContext(t.Context(), program, "agent", "-config="+file)
 	command.Stdout, command.Stderr, command.SysProcAttr = said, said, attributes
 	command.Env = append(os.Environ(), "HOME="+dir, "TMPDIR="+dir)
-	started, gone := make(chan error, 1), make(chan struct{})
-	var end error
-	go func() {
-		defer close(gone)
-		// It ends with the thread that started it.
-		runtime.LockOSThread()
-		err := command.Start()
-		if started <- err; err == nil {
-			end = command.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = command.Process.Kill()
-		<-gone
-	})
+	gone := startServer(t, command)
 	address := "http://127.0.0.1:" + strconv.Itoa(ports[0])
 	t.Setenv("NOMAD_ADDR", address)
 	if agent.client, err = api.NewClient(api.DefaultConfig()); err != nil {
@@ -122,7 +103,7 @@ func startNomad(t *testing.T) realAgent {
 	}
 	agent.await(t, "a token and a ready node", func() bool {
 		select {
-		case <-gone:
+		case end := <-gone:
 			words, _ := os.ReadFile(said.Name())
 			t.Fatalf("%s ended (%v): %s", program, end, words)
 		default:
@@ -139,24 +120,6 @@ func startNomad(t *testing.T) realAgent {
 		return err == nil && len(nodes) == 1 && nodes[0].Status == api.NodeStatusReady
 	})
 	return agent
-}
-
-// freePorts are ports of loopback on which nobody listens.
-func freePorts(t *testing.T, n int) []int {
-	t.Helper()
-	return slices.Collect(func(yield func(int) bool) {
-		for range n {
-			var config net.ListenConfig
-			free, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = free.Close() }()
-			if !yield(free.Addr().(*net.TCPAddr).Port) { //nolint:errcheck // it listens on TCP
-				return
-			}
-		}
-	})
 }
 
 func (a realAgent) await(t *testing.T, what string, is func() bool) {
