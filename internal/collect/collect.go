@@ -517,10 +517,16 @@ func (s *Session) askEnvd(ctx context.Context, stop <-chan struct{}) (int, error
 
 // kindOf tells the guest's own failures from those of the way to it.
 func kindOf(err error) evidence.ProblemKind {
-	if e, ok := errors.AsType[*envd.Error](err); ok && (e.Where == envd.AtEnvd || e.Where == envd.AtPort) {
+	if isAt(err, envd.AtEnvd) || isAt(err, envd.AtPort) {
 		return evidence.ProblemGuest
 	}
 	return evidence.ProblemInfra
+}
+
+// isAt tells whether an error is a party's of those on the way to envd.
+func isAt(err error, where envd.Where) bool {
+	e, ok := errors.AsType[*envd.Error](err)
+	return ok && e.Where == where
 }
 
 // meanings explain what envd's errors say about its cgroups

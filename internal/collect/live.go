@@ -12,7 +12,8 @@ import (
 const maxLiveLines = 200
 
 // sureOfEnd is for how long envd is asked once more where the log says that its
-// guest has ended: whoever answers has not, whatever a line says.
+// guest has ended, or a call looks like it: whoever answers has not, whatever a
+// line says.
 const sureOfEnd = 2 * time.Second
 
 // ending is the first line that says that the guest has ended.

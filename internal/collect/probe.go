@@ -30,7 +30,7 @@ func (s *Session) upload(ctx context.Context, piece evidence.Piece) bool {
 	// The command after it has its own bound, of which more can be said.
 	bounded, cancel := context.WithTimeout(ctx, s.options.Intervals.Command)
 	defer cancel()
-	if err := s.envd.WriteFile(bounded, probeUser, probePath, s.options.Probe); err != nil {
+	if err := s.sure(ctx, s.envd.WriteFile(bounded, probeUser, probePath, s.options.Probe)); err != nil {
 		s.problem(piece, kindOf(err), "upload the guest probe", err, meaningOf(err))
 		return false
 	}
@@ -63,10 +63,38 @@ type kind struct {
 
 // run runs a command through envd as root, with the configured lifetime.
 func (s *Session) run(ctx context.Context, argv []string, as kind) (envd.Result, error) {
-	return s.envd.Run(ctx, envd.Command{
+	result, err := s.envd.Run(ctx, envd.Command{
 		Path: argv[0], Args: argv[1:], User: probeUser, Dir: "/", PTY: as.pty, Tag: as.tag,
 		Lifetime: s.options.Intervals.Command, OutputLimit: probeOutput,
 	})
+	return result, s.sure(ctx, err)
+}
+
+// sure makes sure of whom an error blames. A proxy takes the connection that
+// breaks under a call for a closed port until it notices that the machine has
+// ended, so that the end of a machine looks like that of envd for a moment.
+func (s *Session) sure(ctx context.Context, err error) error {
+	if !isAt(err, envd.AtPort) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, sureOfEnd)
+	defer cancel()
+	tick := time.NewTicker(s.options.Intervals.Poll)
+	defer tick.Stop()
+	for {
+		_, now := s.envd.Health(ctx)
+		switch {
+		case isAt(now, envd.AtProxy):
+			return fmt.Errorf("the sandbox has ended under the call (%w), which looked like this at first: %s", now, err) //nolint:errorlint // the first look is what was wrong
+		case now == nil:
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // ask runs the probe in one mode and reads its frame; what fails becomes a
