@@ -515,8 +515,15 @@ func (s *Session) askEnvd(ctx context.Context, stop <-chan struct{}) (int, error
 	}
 }
 
-// kindOf tells the guest's own failures from those of the way to it.
+// kindOf tells the guest's own failures from those of the way to it. A machine
+// that has ended answers nothing, and a proxy may take that for a closed port.
 func kindOf(err error) evidence.ProblemKind {
+	if e, ok := errors.AsType[*endedError](err); ok {
+		if e.line.End == logscan.EndPanic {
+			return evidence.ProblemGuest
+		}
+		return evidence.ProblemInfra
+	}
 	if isAt(err, envd.AtEnvd) || isAt(err, envd.AtPort) {
 		return evidence.ProblemGuest
 	}

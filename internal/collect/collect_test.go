@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,7 @@ type world struct {
 
 	createStatus int
 	healthStatus int
+	healthBody   string
 	uploadStatus int
 	// pauseStatus answers a pause; 0 is a server that has no such call.
 	pauseStatus int
@@ -40,6 +42,11 @@ type world struct {
 	// start answers a command, or fails it; aside one that is started beside
 	// envd's cgroups, where it is set.
 	start, aside func(args []string, pty bool) (stdout string, exit int32, err error)
+
+	// strangers are listed beside the sandbox, whatever is asked for; lost are
+	// the calls that no test expects.
+	strangers []sandboxapi.ListedSandbox
+	lost      []string
 
 	mu       sync.Mutex
 	metadata map[string]string
@@ -97,7 +104,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		_, _ = rw.Write([]byte(`{"sandboxID":"i1","templateID":"t1","envdVersion":"0.2.0","clientID":"x","code":0,"message":"Failed to place sandbox"}`))
 	case "GET /v2/sandboxes":
 		if !w.deleted && strings.Contains(r.URL.Query().Get("metadata"), w.metadata[MetadataSession]) {
-			_, _ = rw.Write([]byte(`[{"sandboxID":"i1"}]`))
+			_ = json.NewEncoder(rw).Encode(append(slices.Clone(w.strangers), sandboxapi.ListedSandbox{SandboxID: "i1", Metadata: w.metadata}))
 			return
 		}
 		_, _ = rw.Write([]byte("[]"))
@@ -142,6 +149,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		rw.WriteHeader(cmp.Or(w.timeoutStatus, http.StatusNoContent))
 	case "GET /health":
 		rw.WriteHeader(w.healthStatus)
+		_, _ = rw.Write([]byte(w.healthBody))
 	case "GET /metrics":
 		_, _ = rw.Write([]byte(`{"mem_total":536870912}`))
 	case "POST /files":
@@ -149,6 +157,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		rw.WriteHeader(w.uploadStatus)
 		_, _ = rw.Write([]byte(`{"code":507,"message":"not enough disk space available"}`))
 	default:
+		w.lost = append(w.lost, r.Method+" "+r.URL.Path)
 		rw.WriteHeader(http.StatusNotFound)
 	}
 }
@@ -305,13 +314,15 @@ func TestTroubleIsEvidenceOfItsOwn(t *testing.T) {
 func TestLostCreateIsEnded(t *testing.T) {
 	w := healthyWorld()
 	w.createStatus = http.StatusBadGateway
+	// Nobody else's sandbox is ended, also where the server lists them all.
+	w.strangers = []sandboxapi.ListedSandbox{{SandboxID: "stranger", Metadata: map[string]string{"owner": "production"}}}
 	s := newSession(t, w)
 	s.Open(t.Context())
 	if s.Evidence().API != nil {
 		t.Fatalf("API %+v", s.Evidence().API)
 	}
-	if err := s.Close(t.Context()); err != nil || !w.deleted {
-		t.Errorf("close: %v, deleted %v", err, w.deleted)
+	if err := s.Close(t.Context()); err != nil || !w.deleted || len(w.lost) > 0 {
+		t.Errorf("close: %v, deleted %v, and asked for what is not ours: %q", err, w.deleted, w.lost)
 	}
 }
 

@@ -32,6 +32,8 @@ func TestTheGuestsEndEndsTheWait(t *testing.T) {
 	const panicked = "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00007f00"
 	for _, test := range []struct {
 		name, sandbox, line string
+		// body is what the proxy says to whoever asks envd.
+		body string
 		// heals: envd answers after all, a moment after the line.
 		heals bool
 		kind  evidence.ProblemKind
@@ -39,6 +41,7 @@ func TestTheGuestsEndEndsTheWait(t *testing.T) {
 	}{
 		{name: "a panic", sandbox: "i1", line: panicked, kind: evidence.ProblemBoot, early: true},
 		{name: "the machine's end", sandbox: "i1", line: "error waiting for fc process", kind: evidence.ProblemInfra, early: true},
+		{name: "the machine's end, which the proxy has not noticed", sandbox: "i1", line: "error waiting for fc process", body: portClosed, kind: evidence.ProblemInfra, early: true},
 		{name: "a panic of another sandbox", sandbox: "i2", line: panicked, kind: evidence.ProblemInfra},
 		{name: "a line that lies", sandbox: "i1", line: panicked, heals: true},
 	} {
@@ -50,7 +53,7 @@ func TestTheGuestsEndEndsTheWait(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := healthyWorld()
-			w.healthStatus = http.StatusBadGateway
+			w.healthStatus, w.healthBody = http.StatusBadGateway, test.body
 			s := newSession(t, w)
 			s.options.Intervals.EnvdReady = sureOfEnd * 3 / 2
 			s.options.Logs = []logscan.Source{logscan.Files{Dirs: dir, Task: "start", Settle: time.Millisecond, Poll: 10 * time.Millisecond}}

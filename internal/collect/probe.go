@@ -71,30 +71,37 @@ func (s *Session) run(ctx context.Context, argv []string, as kind) (envd.Result,
 }
 
 // sure makes sure of whom an error blames. A proxy takes the connection that
-// breaks under a call for a closed port until it notices that the machine has
-// ended, so that the end of a machine looks like that of envd for a moment.
+// breaks under a call for a closed port until it notices that the machine, or
+// its node, is gone, so that this looks like the end of envd for a moment.
 func (s *Session) sure(ctx context.Context, err error) error {
 	if !isAt(err, envd.AtPort) {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, sureOfEnd)
+	asking, cancel := context.WithTimeout(ctx, sureOfEnd)
 	defer cancel()
 	tick := time.NewTicker(s.options.Intervals.Poll)
 	defer tick.Stop()
+	var last error
 	for {
-		_, now := s.envd.Health(ctx)
-		switch {
-		case isAt(now, envd.AtProxy):
-			return fmt.Errorf("the sandbox has ended under the call (%w), which looked like this at first: %s", now, err) //nolint:errorlint // the first look is what was wrong
-		case now == nil:
-			return err
+		_, now := s.envd.Health(asking)
+		if now == nil {
+			return err // envd, or the next one, is there
+		}
+		if last == nil || asking.Err() == nil {
+			last = now // and not the end of the asking itself
+		}
+		if isAt(now, envd.AtProxy) || asking.Err() != nil {
+			break
 		}
 		select {
 		case <-tick.C:
-		case <-ctx.Done():
-			return err
+		case <-asking.Done():
 		}
 	}
+	if ctx.Err() != nil || isAt(last, envd.AtPort) {
+		return err
+	}
+	return fmt.Errorf("%w; a moment before: %s", last, err) //nolint:errorlint // the first look is what was wrong
 }
 
 // ask runs the probe in one mode and reads its frame; what fails becomes a

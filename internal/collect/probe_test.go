@@ -22,13 +22,17 @@ func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
+// portClosed is what E2B's proxy says of a sandbox on whose port nothing listens.
+const portClosed = `{"sandboxId":"i1","message":"The sandbox is running but port is not open","port":49983,"code":502}`
+
 // A call that finds the port closed is the guest's trouble where envd has died,
 // and the way's where the machine has: the proxy tells them apart a moment later.
 func TestEndUnderCall(t *testing.T) {
 	t.Parallel()
 	const (
-		closed = `{"sandboxId":"i1","message":"The sandbox is running but port is not open","port":49983,"code":502}`
+		closed = portClosed
 		gone   = `{"sandboxId":"i1","message":"The sandbox was not found","code":502}`
+		lost   = "Failed to route request to sandbox"
 	)
 	for _, test := range []struct {
 		name    string
@@ -37,8 +41,9 @@ func TestEndUnderCall(t *testing.T) {
 		says    string
 		waits   bool
 	}{
-		{"the machine has ended, and the proxy knows", []string{gone}, evidence.ProblemInfra, "the sandbox has ended under the call", false},
+		{"the machine has ended, and the proxy knows", []string{gone}, evidence.ProblemInfra, "the proxy knows no such running sandbox", false},
 		{"the machine has ended, and the proxy notices", []string{closed, closed, gone}, evidence.ProblemInfra, "the proxy knows no such running sandbox", false},
+		{"the node has died", []string{closed, lost}, evidence.ProblemInfra, "no answer from the sandbox", true},
 		{"envd has died", []string{closed}, evidence.ProblemGuest, "envd is not up, or has died", true},
 		{"envd is back", []string{closed, ""}, evidence.ProblemGuest, "envd is not up, or has died", false},
 	} {

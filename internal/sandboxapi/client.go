@@ -133,7 +133,10 @@ func (c *Client) Get(ctx context.Context, id string) (SandboxDetail, error) {
 const maxPages = 1000
 
 // List lists the sandboxes that carry all of the metadata, running and
-// paused, over all pages.
+// paused, over all pages. A server, or a proxy before it, may not heed the
+// filter: what it lists beside is left out by what each entry says of itself,
+// and an entry that does not say its metadata is an error, since its sandbox may
+// be anybody's.
 func (c *Client) List(ctx context.Context, metadata map[string]string) ([]ListedSandbox, error) {
 	const op = "list sandboxes"
 	query := url.Values{}
@@ -152,7 +155,10 @@ func (c *Client) List(ctx context.Context, metadata map[string]string) ([]Listed
 			if s.SandboxID == "" {
 				return nil, nameless(op, http.StatusOK, "sandbox in one of its entries")
 			}
-			if !seen[s.SandboxID] {
+			if s.Metadata == nil && len(metadata) > 0 {
+				return nil, nameless(op, http.StatusOK, "metadata of sandbox "+s.SandboxID+", so that it may be anybody's")
+			}
+			if !seen[s.SandboxID] && carries(s.Metadata, metadata) {
 				seen[s.SandboxID] = true
 				all = append(all, s)
 			}
@@ -164,6 +170,16 @@ func (c *Client) List(ctx context.Context, metadata map[string]string) ([]Listed
 		query.Set("nextToken", next)
 	}
 	return nil, &Error{Kind: Protocol, Op: op, Message: fmt.Sprintf("the list does not end after %d pages", maxPages)}
+}
+
+// carries tells whether the metadata holds all that was asked for.
+func carries(has, asked map[string]string) bool {
+	for key, value := range asked {
+		if found, ok := has[key]; !ok || found != value {
+			return false
+		}
+	}
+	return true
 }
 
 // encodeMetadata encodes a filter as the server decodes it: it unescapes the

@@ -145,6 +145,27 @@ func TestEndlessListEnds(t *testing.T) {
 	}
 }
 
+// A server that does not heed the filter makes nobody else's sandbox ours.
+func TestListIsOfWhatWasAskedFor(t *testing.T) {
+	mine := `{"sandboxID":"mine","metadata":{"sandproof.run":"r","more":"1"}}`
+	for _, test := range []struct {
+		name, others string
+		kind         Kind
+	}{
+		{"heeded", "", ""},
+		{"another owner's", `,{"sandboxID":"other","metadata":{"owner":"production"}}`, ""},
+		{"another run's", `,{"sandboxID":"other","metadata":{"sandproof.run":"r2"}}`, ""},
+		{"one without metadata", `,{"sandboxID":"other","metadata":{}}`, ""},
+		{"one that does not say its metadata", `,{"sandboxID":"other"}`, Protocol},
+	} {
+		c := testClient(t, answer(200, nil, "["+mine+test.others+"]"))
+		all, err := c.List(t.Context(), map[string]string{"sandproof.run": "r"})
+		if KindOf(err) != test.kind || err == nil && (len(all) != 1 || all[0].SandboxID != "mine") {
+			t.Errorf("%s: %+v, %v", test.name, all, err)
+		}
+	}
+}
+
 // The filter comes out as it was put in when it is decoded as the server
 // does: the query, the whole, then each key and value.
 func TestMetadataFilterSurvivesTheServersDecoding(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -128,9 +129,9 @@ func (r *refusals) RoundTrip(request *http.Request) (*http.Response, error) {
 	// Only Connect's codes are words; those of envd's other routes and of the
 	// proxies are numbers.
 	var parsed struct {
-		Code string `json:"code"`
+		Code connect.Code `json:"code"`
 	}
-	if json.Unmarshal(data, &parsed) == nil && parsed.Code != "" {
+	if json.Unmarshal(data, &parsed) == nil && parsed.Code != 0 {
 		response.Body = io.NopCloser(bytes.NewReader(data))
 		return response, nil
 	}
@@ -219,9 +220,11 @@ func (c *Client) do(ctx context.Context, op, method, path string, header http.He
 }
 
 // answerError tells the proxies' refusals from envd's own, which are JSON with
-// a message and never name the sandbox. The proxy answers 502 for a dead
-// sandbox and for a closed port alike; only its body has the difference
-// (e2b-dev/infra packages/shared/pkg/proxy).
+// a message and the status as its code, and never name the sandbox
+// (e2b-dev/infra packages/envd/spec/envd.yaml). A gateway in front of it may
+// answer JSON with a message, too. The proxy answers 502 for a dead sandbox and
+// for a closed port alike; only its body has the difference (e2b-dev/infra
+// packages/shared/pkg/proxy).
 func answerError(op string, status int, body []byte) *Error {
 	e := &Error{Where: AtEnvd, Op: op, Status: status}
 	var parsed struct {
@@ -230,7 +233,7 @@ func answerError(op string, status int, body []byte) *Error {
 		Code      json.RawMessage `json:"code"`
 		Port      json.RawMessage `json:"port"`
 	}
-	own := json.Unmarshal(body, &parsed) == nil && parsed.Message != ""
+	own := json.Unmarshal(body, &parsed) == nil && parsed.Message != "" && string(parsed.Code) == strconv.Itoa(status)
 	e.Message = parsed.Message
 	if !own {
 		e.Message = fmt.Sprintf("%d with the body %.200q", status, body)
@@ -240,7 +243,7 @@ func answerError(op string, status int, body []byte) *Error {
 		e.Where = AtPort
 	case status == http.StatusBadGateway && parsed.SandboxID != "":
 		e.Where = AtProxy
-	case !own, parsed.SandboxID != "",
+	case !own, parsed.SandboxID != "", status == http.StatusTooManyRequests,
 		status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
 		e.Where = AtNetwork
 	}

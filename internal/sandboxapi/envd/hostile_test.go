@@ -94,6 +94,12 @@ func TestTheRefuserIsKnownInEveryCall(t *testing.T) {
 		{"an ingress in trouble", 503, html, "<html>busy</html>", AtNetwork, "busy"},
 		{"another site", 404, html, "<html>nothing here</html>", AtNetwork, "nothing here"},
 		{"a login page", 302, http.Header{"Location": {"/login"}}, "", AtNetwork, "302"},
+		{"a gateway's limit", 429, object, `{"message":"API rate limit exceeded"}`, AtNetwork, "rate limit exceeded"},
+		{"a gateway's limit with a code", 429, object, `{"code":429,"message":"slow down"}`, AtNetwork, "slow down"},
+		{"a gateway's authoriser", 403, object, `{"message":"Forbidden"}`, AtNetwork, "Forbidden"},
+		{"a gateway without a route", 404, object, `{"message":"no Route matched with those values"}`, AtNetwork, "no Route matched"},
+		{"a gateway in trouble", 500, object, `{"message":"An unexpected error occurred","code":"E1"}`, AtNetwork, "unexpected"},
+		{"a code of another status", 500, object, `{"message":"boom","code":13}`, AtNetwork, "boom"},
 		{"a wrong token", 401, object, `{"code":401,"message":"unauthorized access, please provide a valid access token"}`, AtEnvd, "access token"},
 	} {
 		for _, call := range every {
