@@ -329,8 +329,7 @@ func (c *Client) once(ctx context.Context, op, method, path string, in, out any)
 	case err != nil:
 		return nil, &Error{Kind: Transient, Op: op, Status: response.StatusCode, Message: "the answer broke off", Err: err, idle: idle(method, nil)}
 	case refused:
-		failed := errorOf(op, response.StatusCode, response.Header, data)
-		failed.Message = c.secrets.String(failed.Message)
+		failed := errorOf(op, response.StatusCode, response.Header, data, c.secrets)
 		failed.idle, failed.variable = idle(method, nil), c.credential.variable
 		return nil, failed
 	case len(data) > maxBody:

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sandproof/internal/redact"
 )
 
 func answer(status int, header http.Header, body string) http.HandlerFunc {
@@ -265,11 +267,25 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
+// A server that says the token back does so without a part of it, also where
+// its words are cut.
+func TestNoHalfOfASecretInErrors(t *testing.T) {
+	for _, form := range []string{`{"code":401,"message":"%s"}`, "%s"} {
+		for before := maxMessage - 2*len(testToken); before < maxMessage+2; before++ {
+			body := fmt.Sprintf(form, strings.Repeat(".", before)+testToken)
+			c := testClient(t, answer(401, nil, body))
+			if _, err := c.Nodes(t.Context()); err == nil || strings.Contains(err.Error(), testToken[:4]) {
+				t.Fatalf("after %d bytes: %v", before, err)
+			}
+		}
+	}
+}
+
 func FuzzErrorOf(f *testing.F) {
 	f.Add(500, []byte(`{"code":500,"message":"Failed to place sandbox"}`))
 	f.Add(404, []byte("\x00<html>"))
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		e := errorOf("try", status, http.Header{}, body)
+		e := errorOf("try", status, http.Header{}, body, redact.New())
 		if e.Kind == "" || len(e.Error()) > 10*maxMessage {
 			t.Errorf("kind %q, %d bytes", e.Kind, len(e.Error()))
 		}

@@ -161,8 +161,8 @@ func KindOf(err error) Kind {
 // maxMessage bounds what is kept of an error's text, in bytes.
 const maxMessage = 4000
 
-// errorOf makes an error of an answer that is no success.
-func errorOf(op string, status int, header http.Header, body []byte) *Error {
+// errorOf makes an error of an answer that is no success, without the secrets.
+func errorOf(op string, status int, header http.Header, body []byte, secrets *redact.Redactor) *Error {
 	e := &Error{Op: op, Status: status, RetryAfter: retryAfter(header)}
 	var parsed struct {
 		Message   string `json:"message"`
@@ -170,19 +170,22 @@ func errorOf(op string, status int, header http.Header, body []byte) *Error {
 	}
 	isJSON := json.Unmarshal(body, &parsed) == nil && parsed.Message != ""
 	if isJSON {
-		e.Message, e.Code = shown(parsed.Message), parsed.ErrorCode
+		e.Message, e.Code = shown(parsed.Message, secrets), parsed.ErrorCode
 	} else {
-		e.Message = shown(strings.TrimSpace(string(body)))
+		e.Message = shown(strings.TrimSpace(string(body)), secrets)
 	}
 	e.Kind = kindOf(e, isJSON)
 	return e
 }
 
-func shown(text string) string {
+// shown is a text without secrets, which are taken out before it is cut: half a
+// secret would be known to nobody any more.
+func shown(text string, secrets *redact.Redactor) string {
+	text = secrets.String(text)
 	if len(text) > maxMessage {
 		text = text[:maxMessage] + "…"
 	}
-	return redact.Terminal(redact.New().String(text))
+	return redact.Terminal(text)
 }
 
 // Codes of a create that failed on a node (e2b-dev/infra c4264309b).

@@ -77,7 +77,7 @@ func New(options Options) *Client {
 		http:    &http.Client{Transport: routed, CheckRedirect: stay},
 		secrets: redact.New(options.AccessToken),
 	}
-	process := &http.Client{Transport: &refusals{routed}, CheckRedirect: stay}
+	process := &http.Client{Transport: &refusals{routed, c.secrets}, CheckRedirect: stay}
 	c.process = processpbconnect.NewProcessClient(process, c.base, connect.WithReadMaxBytes(maxMessage))
 	return c
 }
@@ -114,7 +114,10 @@ func (r *routed) CloseIdleConnections() {
 
 // refusals makes errors of the answers that are not Connect's: connect-go
 // throws their bodies away, and only these tell who refused.
-type refusals struct{ next http.RoundTripper }
+type refusals struct {
+	next    http.RoundTripper
+	secrets *redact.Redactor
+}
 
 // RoundTrip implements http.RoundTripper.
 func (r *refusals) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -135,7 +138,7 @@ func (r *refusals) RoundTrip(request *http.Request) (*http.Response, error) {
 		response.Body = io.NopCloser(bytes.NewReader(data))
 		return response, nil
 	}
-	return nil, answerError("", response.StatusCode, data)
+	return nil, answerError("", response.StatusCode, data, r.secrets)
 }
 
 // Where says which of the parties on the way answered with trouble.
@@ -214,9 +217,7 @@ func (c *Client) do(ctx context.Context, op, method, path string, header http.He
 	if err != nil {
 		return nil, &Error{Where: AtNetwork, Op: op, Status: response.StatusCode, Err: err}
 	}
-	failed := answerError(op, response.StatusCode, data)
-	failed.Message = c.secrets.String(failed.Message)
-	return nil, failed
+	return nil, answerError(op, response.StatusCode, data, c.secrets)
 }
 
 // answerError tells the proxies' refusals from envd's own, which are JSON with
@@ -225,7 +226,7 @@ func (c *Client) do(ctx context.Context, op, method, path string, header http.He
 // answer JSON with a message, too. The proxy answers 502 for a dead sandbox and
 // for a closed port alike; only its body has the difference (e2b-dev/infra
 // packages/shared/pkg/proxy).
-func answerError(op string, status int, body []byte) *Error {
+func answerError(op string, status int, body []byte, secrets *redact.Redactor) *Error {
 	e := &Error{Where: AtEnvd, Op: op, Status: status}
 	var parsed struct {
 		SandboxID string          `json:"sandboxId"`
@@ -234,9 +235,10 @@ func answerError(op string, status int, body []byte) *Error {
 		Port      json.RawMessage `json:"port"`
 	}
 	own := json.Unmarshal(body, &parsed) == nil && parsed.Message != "" && string(parsed.Code) == strconv.Itoa(status)
-	e.Message = parsed.Message
+	e.Message = secrets.String(parsed.Message)
 	if !own {
-		e.Message = fmt.Sprintf("%d with the body %.200q", status, body)
+		// Half a secret would be known to nobody any more.
+		e.Message = fmt.Sprintf("%d with the body %.200q", status, secrets.Bytes(body))
 	}
 	switch {
 	case status == http.StatusBadGateway && parsed.Port != nil:

@@ -16,6 +16,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"sandproof/internal/redact"
 	"sandproof/internal/sandboxapi/envd/processpb"
 	"sandproof/internal/sandboxapi/envd/processpb/processpbconnect"
 )
@@ -281,7 +282,7 @@ func TestListAndSignal(t *testing.T) {
 }
 
 func TestErrorsAreHarmlessToShow(t *testing.T) {
-	err := answerError("try", 500, []byte(`{"message":"\u001b[2Jevil"}`))
+	err := answerError("try", 500, []byte(`{"message":"\u001b[2Jevil"}`), redact.New())
 	if strings.ContainsRune(err.Error(), 0x1b) {
 		t.Errorf("got %q", err)
 	}
@@ -291,7 +292,7 @@ func FuzzAnswerError(f *testing.F) {
 	f.Add(502, []byte(`{"sandboxId":"i1","port":1}`))
 	f.Add(500, []byte("\xff\x00"))
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		if e := answerError("try", status, body); e.Where == "" || e.Error() == "" {
+		if e := answerError("try", status, body, redact.New()); e.Where == "" || e.Error() == "" {
 			t.Errorf("%+v", e)
 		}
 	})

@@ -117,6 +117,22 @@ func TestTheRefuserIsKnownInEveryCall(t *testing.T) {
 	}
 }
 
+// Whoever says the token back does so without a part of it, also where the words
+// are cut.
+func TestNoHalfOfASecretInErrors(t *testing.T) {
+	const token = "t0kent0kent0ken"
+	for before := 180; before < 202; before++ {
+		for _, body := range []string{strings.Repeat(".", before) + token, fmt.Sprintf(`{"code":401,"message":%q}`, strings.Repeat(".", before)+token)} {
+			for _, call := range every {
+				err := call.make(t.Context(), serve(t, answering(401, http.Header{"Content-Type": {"application/json"}}, body), token))
+				if err == nil || strings.Contains(err.Error(), token[:4]) {
+					t.Fatalf("%s after %d bytes: %v", call.name, before, err)
+				}
+			}
+		}
+	}
+}
+
 // What envd says of itself through Connect stays envd's word, in unary calls
 // and in streams.
 func TestEnvdsOwnRefusals(t *testing.T) {

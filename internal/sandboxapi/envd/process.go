@@ -215,7 +215,7 @@ func (c *Client) Signal(ctx context.Context, tag string, signal syscall.Signal) 
 // streamError says who is to blame for a failed call of the process service.
 func (c *Client) streamError(op string, err error) *Error {
 	if refused, ok := errors.AsType[*Error](err); ok {
-		refused.Op, refused.Message = op, c.secrets.String(refused.Message)
+		refused.Op = op
 		return refused
 	}
 	failed := &Error{Where: AtNetwork, Op: op, Err: err}
