@@ -195,9 +195,8 @@ func discover(ctx context.Context, c config.Config, greens rundir.Greens) (disco
 	return d, nil
 }
 
-// unbuilt tells whether the API lists the ID of no build, which is how E2B's
-// server lists a template of which no build has ended well yet.
-func (o *offered) unbuilt() bool { return o.BuildID != "" && strings.Trim(o.BuildID, "0-") == "" }
+// unbuilt tells whether the API lists the ID of no build.
+func (o *offered) unbuilt() bool { return sandboxapi.Template{BuildID: o.BuildID}.Unbuilt() }
 
 // compare tells whether a template is to be judged, and why.
 func (o *offered) compare(ctx context.Context, client *sandboxapi.Client, greens rundir.Greens, c config.Config) (judge bool, err error) {

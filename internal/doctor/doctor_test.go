@@ -215,6 +215,7 @@ func TestServersThatMisbehave(t *testing.T) {
 		{"a list that breaks off", spoilt(always("/templates", 200, nil, `[{"templateID":`)), nil, "api.key", Trouble, "not the JSON", "no E2B API", "template.base"},
 		{"a template that is not there", plain, func(o *Options) { o.Config.Templates[0].Name = "bse" }, "template.bse", Trouble, "knows no such template", "base", ""},
 		{"another build", plain, func(o *Options) { o.Config.Templates[0].BuildID = "11111111-9b8b-476c-9238-8266af308c32" }, "template.base", Trouble, "9ac9c8b9", "expects build 11111111", ""},
+		{"a template that was never built", spoilt(always("/templates", 200, nil, `[{"templateID":"t1","buildID":"`+zeroBuild+`","aliases":["base"],"buildStatus":"error"}]`)), nil, "template.base", Trouble, zeroBuild, "no build of it has succeeded yet", ""},
 		{"a proxy that answers for dead sandboxes", spoilt(toSandbox(204, "")), nil, "proxy.route", Trouble, "as if that sandbox were there", "client-proxy", ""},
 		{"a proxy that knows the dead", spoilt(toSandbox(502, `{"sandboxId":"i","message":"port","port":49983,"code":502}`)), nil, "proxy.route", Trouble, "nothing answers on the port", "should not exist", ""},
 		{"a gateway that rewrites Host", spoilt(toSandbox(400, "Invalid host")), nil, "proxy.route", Trouble, "Invalid host", "rewrites Host", ""},

@@ -227,10 +227,10 @@ func judgeTemplate(k known) Finding {
 	said = append(said, resumes(k.disk))
 	f := Finding{State: Fine, Came: strings.Join(said, "; ")}
 	switch {
+	case t.BuildID == "" || t.Unbuilt():
+		f.State, f.Do = Trouble, "no build of it has succeeded yet: "+whatToBuild(t.BuildStatus)
 	case k.want.BuildID != "" && !strings.EqualFold(t.BuildID, k.want.BuildID):
 		f.State, f.Do = Trouble, fmt.Sprintf("ginkgo.yml expects build %s: it is not the build you patched, or the entry is old", k.want.BuildID)
-	case t.BuildID == "":
-		f.State, f.Do = Trouble, "no build of it has succeeded yet: build it (e2b template build)"
 	case t.BuildStatus == "error":
 		f.State, f.Do = Warning, "its last build failed, so sandboxes are of an older one: look at the build's log"
 	case t.BuildStatus == "building" || t.BuildStatus == "waiting":
@@ -239,6 +239,18 @@ func judgeTemplate(k known) Finding {
 		f.State, f.Do = Warning, "an envd before 0.4.3 sets no limits, so the verdict will be not-applicable: build the template anew"
 	}
 	return f
+}
+
+// whatToBuild is what to do about a template without a build, by the status of
+// its last one.
+func whatToBuild(status string) string {
+	switch status {
+	case "error":
+		return "look at the log of the one that failed, and build it again (e2b template build)"
+	case "building", "waiting":
+		return "wait for the one under way, or look at its log"
+	}
+	return "build it (e2b template build)"
 }
 
 // noGeneration is the name of the envds that set no limits.

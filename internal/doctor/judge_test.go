@@ -28,6 +28,9 @@ func want(t *testing.T, name string, got Finding, state State, parts ...string) 
 	}
 }
 
+// zeroBuild is the ID of no build.
+const zeroBuild = "00000000-0000-0000-0000-000000000000"
+
 func TestTemplates(t *testing.T) {
 	own := func(change func(*sandboxapi.Template)) *sandboxapi.Template {
 		t := &sandboxapi.Template{TemplateID: "t1", BuildID: "b1", BuildStatus: "ready", EnvdVersion: "0.6.13"}
@@ -45,6 +48,10 @@ func TestTemplates(t *testing.T) {
 		{"as it should be", known{own: own(as)}, Fine, []string{"build b1 (ready)", "envd 0.6.13", "generation C"}},
 		{"the build that is expected, in capitals", known{own: own(as), want: config.Template{BuildID: "B1"}}, Fine, nil},
 		{"no build yet", known{own: own(func(t *sandboxapi.Template) { t.BuildID = "" })}, Trouble, []string{"e2b template build"}},
+		{"no build yet, by the ID of none", known{own: own(func(t *sandboxapi.Template) { t.BuildID, t.BuildStatus = zeroBuild, "uploaded" })}, Trouble, []string{"no build of it has succeeded yet", "e2b template build"}},
+		{"no build yet, and one that failed", known{own: own(func(t *sandboxapi.Template) { t.BuildID, t.BuildStatus = zeroBuild, "error" })}, Trouble, []string{"no build of it has succeeded yet", "look at the log of the one that failed"}},
+		{"no build yet, and one under way", known{own: own(func(t *sandboxapi.Template) { t.BuildID, t.BuildStatus = zeroBuild, "building" })}, Trouble, []string{"no build of it has succeeded yet", "wait for the one under way"}},
+		{"no build yet, and one is expected", known{own: own(func(t *sandboxapi.Template) { t.BuildID = zeroBuild }), want: config.Template{BuildID: "b1"}}, Trouble, []string{"no build of it has succeeded yet"}},
 		{"a build that failed", known{own: own(func(t *sandboxapi.Template) { t.BuildStatus = "error" })}, Warning, []string{"older one"}},
 		{"a build under way", known{own: own(func(t *sandboxapi.Template) { t.BuildStatus = "building" })}, Warning, []string{"under way"}},
 		{"an envd without limits", known{own: own(func(t *sandboxapi.Template) { t.EnvdVersion = "0.2.0" })}, Warning, []string{"not-applicable"}},

@@ -1,6 +1,9 @@
 package sandboxapi
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // The types on the wire, as e2b-dev/infra 54693ff35 has them
 // (spec/openapi.yml) and as its server was measured to answer. Fields that
@@ -107,6 +110,10 @@ type Template struct {
 	EnvdVersion   string         `json:"envdVersion"`
 	BuildStatus   string         `json:"buildStatus"`
 }
+
+// Unbuilt tells whether the list has the ID of no build, which is how E2B's
+// server lists a template of which no build has ended well yet.
+func (t Template) Unbuilt() bool { return t.BuildID != "" && strings.Trim(t.BuildID, "0-") == "" }
 
 // TemplateWithBuilds is one template looked at.
 type TemplateWithBuilds struct {

@@ -304,3 +304,16 @@ func FuzzAnswers(f *testing.F) {
 		check("node", err, node.ID != "")
 	})
 }
+
+func TestUnbuilt(t *testing.T) {
+	for id, want := range map[string]bool{
+		"00000000-0000-0000-0000-000000000000": true,
+		"00000000-0000-0000-0000-000000000001": false,
+		"9ac9c8b9-9b8b-476c-9238-8266af308c32": false,
+		"":                                     false, // it is not told
+	} {
+		if got := (Template{BuildID: id}).Unbuilt(); got != want {
+			t.Errorf("build %q: want %t, got %t", id, want, got)
+		}
+	}
+}
