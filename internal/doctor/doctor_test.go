@@ -221,6 +221,7 @@ func TestServersThatMisbehave(t *testing.T) {
 		{"a gateway that rewrites Host", spoilt(toSandbox(400, "Invalid host")), nil, "proxy.route", Trouble, "Invalid host", "rewrites Host", ""},
 		{"a gateway without the proxy", spoilt(toSandbox(502, "<html>bad gateway")), nil, "proxy.route", Trouble, "502", "is the client-proxy up", ""},
 		{"the API in the proxy's place", spoilt(toSandbox(404, page)), nil, "proxy.route", Trouble, "404", "another server answers there", ""},
+		{"the API itself in the proxy's place", spoilt(toSandbox(200, "Health check successful")), nil, "proxy.route", Trouble, "200", "3000 is the API, 3002 the client-proxy", ""},
 		{"a proxy that is not there", plain, func(o *Options) { o.Config.Live.SandboxURL = free.URL }, "proxy.route", Trouble, "nothing listens there", "3002", ""},
 		{"no wildcard", plain, func(o *Options) { o.Config.Live.SandboxURL, o.Config.Live.Domain = "", "e2b.invalid" }, "proxy.route", Trouble, "no address for 49983-i", "wildcard record", ""},
 		{"no way to sandboxes", plain, func(o *Options) { o.Config.Live.SandboxURL = "" }, "proxy.route", Unproven, "no way", "E2B_SANDBOX_URL", ""},

@@ -347,7 +347,8 @@ func judgeWay(err error) Finding {
 			f.Came, f.Do = network(e.Err, toSandboxes)
 		case e.Status == http.StatusBadRequest:
 			f.Do = "the proxy does not find a sandbox's name in Host: a Host without a dot, or a gateway before it that rewrites Host. Pass Host on as it is (49983-ID.DOMAIN), or set E2B_DOMAIN beside E2B_SANDBOX_URL"
-		case e.Status == http.StatusNotFound:
+		case e.Status == http.StatusNotFound, e.Status/100 == 2 && e.Err == nil:
+			// The API answers /health with 200 whatever the Host.
 			f.Do = "another server answers there (3000 is the API, 3002 the client-proxy in local installations), or a gateway has no wildcard route for *.DOMAIN: check E2B_SANDBOX_URL or E2B_DOMAIN"
 		case e.Status >= 300 && e.Status < 400:
 			f.Do = "a gateway redirects, perhaps to https: set E2B_SANDBOX_URL to where it leads"
