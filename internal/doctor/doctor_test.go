@@ -374,6 +374,25 @@ func TestNoSandboxSaysWhatIsNotProven(t *testing.T) {
 	}
 }
 
+// Whoever interrupts reads what was not tried.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, logs := range [][]config.LogGlob{nil, {{Dirs: "/opt/nomad/alloc/*/logs", Task: "start"}}} {
+		o := liveOptions("http://127.0.0.1:1", "http://127.0.0.1:1")
+		o.Config.Live.Logs, o.Config.Live.Nomad.Job, o.Config.Live.Loki.Query = logs, "orchestrator", `{service="orchestrator"}`
+		o.Config.Live.Storage, o.NoSandbox = "/storage", false
+		for _, f := range examine(ctx, t, o) {
+			if f.State != NotTried || f.Came != "interrupted" || f.Tried == "" {
+				t.Errorf("got %+v", f)
+			}
+			if f.Hop == "logs[0]" && !strings.Contains(f.Tried, "/opt/nomad/alloc/*/logs/start") {
+				t.Errorf("got %+v", f)
+			}
+		}
+	}
+}
+
 func TestKeyIsNeverSentToARedirect(t *testing.T) {
 	strayed := make(chan string, 8)
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { strayed <- r.Header.Get("X-API-Key") }))

@@ -32,7 +32,8 @@ func logHops(o Options) []hop {
 	}
 	var all []hop
 	for i, l := range live.Logs {
-		all = append(all, hop{name: fmt.Sprintf("logs[%d]", i), wait: waits.Hop, try: func(ctx context.Context, f facts) (Finding, facts) {
+		tried := "look for " + logscan.Files{Dirs: l.Dirs, Task: l.Task}.Name()
+		all = append(all, hop{name: fmt.Sprintf("logs[%d]", i), tried: tried, wait: waits.Hop, try: func(ctx context.Context, f facts) (Finding, facts) {
 			return lookAtFiles(ctx, l, waits), f
 		}})
 	}
