@@ -106,7 +106,7 @@ func apiHops(o Options) []hop {
 		{name: "api.health", tried: "GET /health", needs: []string{"api.tls"}, wait: waits.Hop, try: func(ctx context.Context, f facts) (Finding, facts) {
 			at := apiURL(f.live) + "/health"
 			f.health = get(ctx, at, agent(o))
-			found := judgeHealth(f.health)
+			found := through(judgeHealth(f.health), at)
 			found.Tried = "GET " + at
 			return found, f
 		}},
@@ -137,9 +137,28 @@ func endpoint(text string) (host, port string, proxy *url.URL, err error) {
 	return u.Hostname(), port, proxy, err
 }
 
+// shownProxy is a proxy for people, without its name and password. Where these
+// have a slash that is not escaped, the host is a part of them.
+func shownProxy(proxy *url.URL) string {
+	if strings.Contains(proxy.Path+proxy.RawQuery+proxy.Fragment, "@") {
+		return "of the environment, whose address has an @ after its host: escape what is special in its password (%2F for a slash)"
+	}
+	return proxy.Scheme + "://" + proxy.Host
+}
+
 // byProxy is the finding of a hop that a proxy makes in this machine's place.
 func byProxy(proxy *url.URL) Finding {
-	return Finding{State: NotNeeded, Came: "the way goes through the proxy " + proxy.Redacted() + " (HTTP_PROXY, HTTPS_PROXY); NO_PROXY takes hosts out of it"}
+	return Finding{State: NotNeeded, Came: "the way goes through the proxy " + shownProxy(proxy) + " (HTTP_PROXY, HTTPS_PROXY); NO_PROXY takes hosts out of it"}
+}
+
+// through adds to trouble with what a URL leads to that a proxy stands before
+// it, where that was not said: a time-out or a page may be the proxy's own.
+func through(found Finding, at string) Finding {
+	_, _, proxy, err := endpoint(at)
+	if err == nil && proxy != nil && found.State == Trouble && !strings.Contains(found.Do, proxyVariables) {
+		found.Do += "; the way goes through the proxy " + shownProxy(proxy) + ", which may be what is in trouble: check " + proxyVariables
+	}
+	return found
 }
 
 func lookUpAPI(ctx context.Context, f facts) (Finding, facts) {

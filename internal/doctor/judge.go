@@ -41,6 +41,9 @@ func (s side) setting() string {
 
 // network explains an error of the way: what came back, and what to do.
 func network(err error, to side) (came, do string) {
+	if came, do, ok := ofProxy(err); ok {
+		return came, do
+	}
 	came = err.Error()
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		if dns.IsTimeout {
@@ -76,6 +79,47 @@ func network(err error, to side) (came, do string) {
 	}
 	return came, "check " + to.setting()
 }
+
+// proxyVariables are what leads through a proxy, or around it.
+const proxyVariables = "HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+
+// ofProxy explains an error of the environment's proxy itself, which stands
+// before everything that the settings of E2B name. net/http marks what it meets
+// on the way to a proxy.
+func ofProxy(err error) (came, do string, ok bool) {
+	if strings.Contains(err.Error(), http.StatusText(http.StatusProxyAuthRequired)) {
+		return "the proxy wants a login: " + http.StatusText(http.StatusProxyAuthRequired), wantsLogin, true
+	}
+	failed, marked := errors.AsType[*net.OpError](err)
+	if !marked || failed.Op != "proxyconnect" {
+		return "", "", false
+	}
+	proxy := "the proxy"
+	if dial, dialled := errors.AsType[*net.OpError](failed.Err); dialled && dial.Addr != nil {
+		proxy += " at " + dial.Addr.String()
+	}
+	do = "is the proxy up, and its address right? Check " + proxyVariables
+	dns, unnamed := errors.AsType[*net.DNSError](failed.Err)
+	reason, distrusted := certificate(failed.Err)
+	switch {
+	case unnamed && dns.IsTimeout:
+		return "the proxy was not found: the name server did not answer for " + dns.Name, "is the name server reachable from here (/etc/resolv.conf, VPN)? Else check " + proxyVariables, true
+	case unnamed:
+		return "the proxy was not found: no address for " + dns.Name, "check " + proxyVariables + ", and escape what is special in a password (%2F for a slash)", true
+	case distrusted:
+		return "the proxy's own TLS: " + reason, "trust its issuer (SSL_CERT_FILE=ca.pem), or say http:// of it: check " + proxyVariables, true
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return proxy + " refused the connection: nothing listens there", do, true
+	case errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH):
+		return "there is no route to " + proxy, do, true
+	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
+		return proxy + " did not answer in time", do, true
+	}
+	return proxy + " was not reached: " + failed.Err.Error(), do, true
+}
+
+// wantsLogin is what to do about a proxy's 407.
+const wantsLogin = "put name and password into the proxy's URL, http://NAME:PASSWORD@HOST:PORT, or go around it: check " + proxyVariables
 
 func wildcard(to side) string {
 	if to == toSandboxes {
@@ -131,6 +175,8 @@ func judgeHealth(a answer) Finding {
 		return Finding{State: Trouble, Came: came, Do: "that port speaks TLS: say https:// in E2B_API_URL"}
 	case a.status == http.StatusBadRequest && strings.HasPrefix(string(a.body), "Invalid host"):
 		return Finding{State: Trouble, Came: came, Do: "this is how E2B's client-proxy answers: E2B_API_URL wants the API (port 3000 in local installations), E2B_SANDBOX_URL the proxy (3002)"}
+	case a.status == http.StatusProxyAuthRequired:
+		return Finding{State: Trouble, Came: fmt.Sprintf("%d: a proxy wants a login", a.status), Do: wantsLogin}
 	case a.looksLikePage():
 		return Finding{State: Trouble, Came: fmt.Sprintf("%d and a web page, %.80q", a.status, a.body), Do: "another server answers there (a dashboard, a proxy's default page): check E2B_API_URL; the API's port is 3000 in local installations"}
 	case a.status == http.StatusNotFound:
@@ -350,6 +396,8 @@ func judgeWay(err error) Finding {
 		case e.Status == http.StatusNotFound, e.Status/100 == 2 && e.Err == nil:
 			// The API answers /health with 200 whatever the Host.
 			f.Do = "another server answers there (3000 is the API, 3002 the client-proxy in local installations), or a gateway has no wildcard route for *.DOMAIN: check E2B_SANDBOX_URL or E2B_DOMAIN"
+		case e.Status == http.StatusProxyAuthRequired:
+			f.Do = wantsLogin
 		case e.Status >= 300 && e.Status < 400:
 			f.Do = "a gateway redirects, perhaps to https: set E2B_SANDBOX_URL to where it leads"
 		case e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden:

@@ -1,11 +1,15 @@
 package doctor
 
 import (
+	"crypto/x509"
 	"errors"
 	"io/fs"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -65,6 +69,36 @@ func TestTemplates(t *testing.T) {
 		{"trouble", known{resolved: foreign(sandboxapi.Transient)}, Trouble, []string{"log"}},
 	} {
 		want(t, test.name, judgeTemplate(test.known), test.state, test.parts...)
+	}
+}
+
+// What a proxy of the environment refuses is not blamed on what is behind it,
+// in the words of net/http for it.
+func TestErrorsOfTheProxy(t *testing.T) {
+	of := func(err error) error {
+		return &url.Error{Op: "Get", URL: "http://10.9.8.7:3000/health", Err: &net.OpError{Op: "proxyconnect", Net: "tcp", Err: err}}
+	}
+	at := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 3128}
+	dial := func(err error) error { return of(&net.OpError{Op: "dial", Net: "tcp", Addr: at, Err: err}) }
+	for _, test := range []struct {
+		name string
+		err  error
+		came string
+	}{
+		{"refused", dial(os.NewSyscallError("connect", syscall.ECONNREFUSED)), "the proxy at 127.0.0.1:3128 refused the connection"},
+		{"no route", dial(os.NewSyscallError("connect", syscall.EHOSTUNREACH)), "there is no route to the proxy at 127.0.0.1:3128"},
+		{"no answer", dial(os.ErrDeadlineExceeded), "the proxy at 127.0.0.1:3128 did not answer in time"},
+		{"no such name", of(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "squid.invalid", IsNotFound: true}}), "the proxy was not found: no address for squid.invalid"},
+		{"a silent name server", of(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "timeout", Name: "squid.example", IsTimeout: true}}), "the proxy was not found: the name server did not answer for squid.example"},
+		{"a certificate of nobody", of(x509.UnknownAuthorityError{}), "the proxy's own TLS: its certificate is signed by nobody known here"},
+		{"anything else", dial(errors.New("strange")), "the proxy at 127.0.0.1:3128 was not reached: "},
+	} {
+		for _, to := range []side{toAPI, toSandboxes} {
+			came, do := network(test.err, to)
+			if !strings.HasPrefix(came, test.came) || !strings.Contains(do, "HTTP_PROXY, HTTPS_PROXY and NO_PROXY") || strings.Contains(do, "E2B_") || strings.Contains(do, "port 300") {
+				t.Errorf("%s: got %q, %q", test.name, came, do)
+			}
+		}
 	}
 }
 

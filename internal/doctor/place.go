@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,13 +60,25 @@ func logHops(o Options) []hop {
 func askSource(ctx context.Context, source logscan.Source) Finding {
 	window, err := logscan.Open(ctx, []logscan.Source{source})
 	if err != nil {
-		return Finding{State: Trouble, Came: err.Error(), Do: "check NOMAD_ADDR and NOMAD_TOKEN, or LOKI_ADDR and its credentials, and live.nomad or live.loki in ginkgo.yml"}
+		return judgeSource(err)
 	}
 	defer window.Close()
 	if err := window.Missing(); err != nil {
 		return Finding{State: Trouble, Came: err.Error(), Do: "see live.nomad in ginkgo.yml: upstream's task is called start"}
 	}
 	return Finding{State: Fine, Came: "it answers, and its end was marked as before a sandbox; whether lines arrive there, a run's canary proves"}
+}
+
+// judgeSource judges why a log could not be marked over HTTP.
+func judgeSource(err error) Finding {
+	f := Finding{State: Trouble, Came: err.Error(), Do: "check NOMAD_ADDR and NOMAD_TOKEN, or LOKI_ADDR and its credentials, and live.nomad or live.loki in ginkgo.yml"}
+	if came, do, ok := ofProxy(err); ok {
+		f.Came, f.Do = came, do
+	}
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		f = through(f, failed.URL)
+	}
+	return f
 }
 
 // lookAtFiles looks at the log files of one task.

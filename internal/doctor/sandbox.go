@@ -34,10 +34,19 @@ func routeHop(o Options) hop {
 			}
 			status, err := health(ctx, envd.New(envd.Options{Route: route, UserAgent: agent(o)}))
 			found := judgeRoute(status, err)
+			if unanswered(err) {
+				found = through(found, route.BaseURL)
+			}
 			found.Tried = "GET /health of a sandbox that does not exist, " + way(route)
 			return found, f
 		},
 	}
+}
+
+// unanswered tells whether neither a sandbox nor E2B's proxy answered.
+func unanswered(err error) bool {
+	e, ok := errors.AsType[*envd.Error](err)
+	return ok && e.Where == envd.AtNetwork
 }
 
 func health(ctx context.Context, client *envd.Client) (int, error) {
@@ -154,7 +163,11 @@ func askEnvd(ctx context.Context, o Options, f facts) (Finding, facts) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return judgeWay(last), f
+			found := judgeWay(last)
+			if route, err := f.client.Route(*f.sandbox, sandboxapi.EnvdPort); err == nil && unanswered(last) {
+				found = through(found, route.BaseURL)
+			}
+			return found, f
 		}
 	}
 }
