@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -40,8 +41,10 @@ func liveOptions(api, proxy string) Options {
 
 // cluster is a double of an API and its proxy, of which a test spoils a part.
 type cluster struct {
-	mu        sync.Mutex
-	sandboxes map[string]bool
+	mu sync.Mutex
+	// sandboxes are those that run, with their metadata; it lists all of them,
+	// whatever filter it is given.
+	sandboxes map[string]map[string]string
 	// spoil answers in place of the double where it returns true.
 	spoil func(w http.ResponseWriter, r *http.Request) bool
 }
@@ -64,13 +67,13 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/templates":
 		fmt.Fprint(w, `[{"templateID":"t1","buildID":"9ac9c8b9-9b8b-476c-9238-8266af308c32","aliases":["base"],"envdVersion":"0.6.13","buildStatus":"ready"}]`)
 	case r.URL.Path == "/v2/sandboxes":
-		list := []string{}
-		for id := range c.sandboxes {
-			list = append(list, fmt.Sprintf(`{"sandboxID":%q,"templateID":"t1"}`, id))
+		list := []sandboxapi.ListedSandbox{}
+		for id, metadata := range c.sandboxes {
+			list = append(list, sandboxapi.ListedSandbox{SandboxID: id, TemplateID: "t1", Metadata: metadata})
 		}
-		fmt.Fprintf(w, "[%s]", strings.Join(list, ","))
+		_ = json.NewEncoder(w).Encode(list)
 	case r.Method == http.MethodPost && r.URL.Path == "/sandboxes":
-		c.sandboxes["i1"] = true
+		c.sandboxes["i1"] = metadataOf(r)
 		w.WriteHeader(http.StatusCreated)
 		fmt.Fprint(w, `{"sandboxID":"i1","templateID":"t1","envdVersion":"0.6.13"}`)
 	case r.Method == http.MethodDelete:
@@ -82,15 +85,30 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// metadataOf reads what a create call gives its sandbox.
+func metadataOf(r *http.Request) map[string]string {
+	var request sandboxapi.NewSandbox
+	_ = json.NewDecoder(r.Body).Decode(&request)
+	return request.Metadata
+}
+
+// left is how many sandboxes of the doctor's are left, and whether the one that
+// was there before is, too.
 func (c *cluster) left() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.sandboxes)
+	if c.sandboxes[stranger] == nil {
+		return -1
+	}
+	return len(c.sandboxes) - 1
 }
+
+// stranger is somebody else's sandbox.
+const stranger = "stranger"
 
 func serve(t *testing.T, spoil func(http.ResponseWriter, *http.Request) bool) (*cluster, string) {
 	t.Helper()
-	c := &cluster{sandboxes: map[string]bool{}, spoil: spoil}
+	c := &cluster{sandboxes: map[string]map[string]string{stranger: {"owner": "production"}}, spoil: spoil}
 	server := httptest.NewServer(c)
 	t.Cleanup(server.Close)
 	return c, server.URL
@@ -273,8 +291,9 @@ func TestNoSandboxIsLeft(t *testing.T) {
 			if r.Method != http.MethodPost {
 				return false
 			}
+			metadata := metadataOf(r)
 			c.mu.Lock()
-			c.sandboxes["i1"] = true
+			c.sandboxes["i1"] = metadata
 			c.mu.Unlock()
 			_, _ = io.Copy(io.Discard, r.Body) // else the server does not notice that the client is gone
 			cancel()
