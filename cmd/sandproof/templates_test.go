@@ -101,7 +101,13 @@ type judged struct {
 // gatedRun is a run directory that the gate has seen.
 func gatedRun(t *testing.T, target, profile string, all ...judged) string {
 	t.Helper()
-	m := rundir.Manifest{Run: "night", Target: target, Profile: profile, Harness: version, Started: made}
+	return gatedBy(t, rundir.Manifest{Target: target, Profile: profile}, func(*evidence.Sandbox) {}, all...)
+}
+
+// gatedBy is one of which the manifest or what was seen is another.
+func gatedBy(t *testing.T, m rundir.Manifest, change func(*evidence.Sandbox), all ...judged) string {
+	t.Helper()
+	m.Run, m.Harness, m.Started = "night", version, made
 	for _, j := range all {
 		m.Templates = append(m.Templates, j.name)
 	}
@@ -114,10 +120,13 @@ func gatedRun(t *testing.T, target, profile string, all ...judged) string {
 		t.Fatal(err)
 	}
 	for _, j := range all {
-		recordAll(t, recorder, j.name, requirement.Outcome{Requirement: requirement.EnableCPU, Result: j.result, Reason: "as promised"})
-		s := &evidence.Sandbox{Version: evidence.Version, Template: j.name, Target: target, API: &evidence.API{TemplateID: j.id, BuildID: j.build, Requested: j.at, StartedAt: &j.at}}
-		if err := run.WriteEvidence(s, redact.New()); err != nil {
-			t.Fatal(err)
+		for i, sandbox := range m.Sandboxes(j.name) {
+			recordAll(t, recorder, sandbox, requirement.Outcome{Requirement: requirement.EnableCPU, Result: j.result, Reason: "as promised"})
+			s := &evidence.Sandbox{Version: evidence.Version, Template: j.name, Number: i + 1, Target: m.Target, API: &evidence.API{TemplateID: j.id, BuildID: j.build, Requested: j.at, StartedAt: &j.at}}
+			change(s)
+			if err := run.WriteEvidence(s, redact.New()); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	if err := recorder.Close(); err != nil {
@@ -316,6 +325,49 @@ func TestTemplatesOfTheLabDoNotCount(t *testing.T) {
 	}
 }
 
+// What the gate lets pass for a time, or would not let pass for a live one, is
+// not green, and nothing that was green by its name or its ID stays so.
+func TestNotGreen(t *testing.T) {
+	live := rundir.Manifest{Target: "live", Profile: "core"}
+	at := func(hours int, name string, r requirement.Result) judged {
+		return judged{name, "id-a", firstBuild, r, made.Add(time.Duration(hours) * time.Hour)}
+	}
+	good, bad := requirement.Pass, requirement.Fail
+	unseen := func(s *evidence.Sandbox) { s.API = nil }
+	asItIs := func(*evidence.Sandbox) {}
+	second := func(change func(*evidence.Sandbox)) func(*evidence.Sandbox) {
+		return func(s *evidence.Sandbox) {
+			if s.Number == 2 {
+				change(s)
+			}
+		}
+	}
+	byStandIn := func(s *evidence.Sandbox) { s.StandIn = true }
+	byWaiver := func(s *evidence.Sandbox) {
+		s.Log = &evidence.Log{Findings: []evidence.Finding{{Rule: "CG0U0", Class: evidence.FindingWaived, Waiver: "TICKET-1 (until 2099-01-01)"}}}
+	}
+	twice := rundir.Manifest{Target: "live", Profile: "core", Repeat: map[string]int{"a": 2}}
+	for name, run := range map[string]string{
+		"by the lab's stand-in":                 gatedBy(t, live, byStandIn, at(2, "a", good)),
+		"one sandbox by the lab's stand-in":     gatedBy(t, twice, second(byStandIn), at(2, "a", good)),
+		"a line is waived":                      gatedBy(t, live, byWaiver, at(2, "a", good)),
+		"a line of one sandbox is waived":       gatedBy(t, twice, second(byWaiver), at(2, "a", good)),
+		"red by its ID, of which nothing seen":  gatedBy(t, live, unseen, at(2, "id-a", bad)),
+		"red by its tag, of which nothing seen": gatedBy(t, live, unseen, at(2, "a:default", bad)),
+		"red by a name that was judged earlier": gatedBy(t, live, asItIs, at(3, "b", good), at(2, "a", bad)),
+		"red by a name that moved": gatedBy(t, twice, second(func(s *evidence.Sandbox) {
+			s.API.TemplateID, s.API.BuildID = "id-a", secondBuild
+		}), judged{"a", "id-c", firstBuild, bad, made.Add(2 * time.Hour)}),
+	} {
+		state := filepath.Join(t.TempDir(), "green.json")
+		exit, said := command(t, "green", "--state", state, gatedBy(t, live, asItIs, at(1, "a", good)), run)
+		greens, err := rundir.LoadGreens(state)
+		if _, green := greens.Builds["id-a"]; err != nil || exit != 0 || green {
+			t.Errorf("%s: exit %d, %v, %s: %+v", name, exit, err, said, greens.Builds)
+		}
+	}
+}
+
 // The file goes from run to run: what is green stays, what turned red does
 // not, and an old run changes nothing.
 func TestGreen(t *testing.T) {
@@ -355,6 +407,17 @@ func TestGreen(t *testing.T) {
 	}
 	if data, err := os.ReadFile(state); err != nil || strings.Contains(string(data), "id-b") || strings.Contains(string(data), "id-c") {
 		t.Errorf("red builds stay green: %s (%v)", data, err)
+	}
+	// A number that is missing, as in older files, is one sandbox.
+	byMany := rundir.Manifest{Target: "live", Profile: "core", Repeat: map[string]int{"b": 2}}
+	for _, test := range []struct {
+		run  string
+		want int
+	}{{second, 1}, {gatedBy(t, byMany, func(*evidence.Sandbox) {}, b), 2}, {second, 2}} {
+		command(t, "green", "--state", state, test.run)
+		if greens, err := rundir.LoadGreens(state); err != nil || greens.Builds["id-b"].Sandboxes != test.want {
+			t.Errorf("want %d sandboxes: %+v (%v)", test.want, greens.Builds, err)
+		}
 	}
 	for name, text := range map[string]string{"report.json": `{"verdicts": []}`, "torn.json": `{"version": 1, "tar`, "list.json": "[]"} {
 		file := filepath.Join(t.TempDir(), name)

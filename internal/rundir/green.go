@@ -32,8 +32,11 @@ type Green struct {
 	Template string         `json:"template"` // as it was asked for
 	BuildID  string         `json:"buildID"`
 	Profile  config.Profile `json:"profile"`
-	Harness  string         `json:"harness"`
-	Run      string         `json:"run"`
+	// Sandboxes is by how many it was judged, one after the other; 0, as a file of
+	// an older sandproof green has it, is 1.
+	Sandboxes int    `json:"sandboxes,omitempty"`
+	Harness   string `json:"harness"`
+	Run       string `json:"run"`
 	// Judged is when its first sandbox began, by the server's clock where that
 	// is known.
 	Judged time.Time `json:"judged"`
@@ -91,47 +94,59 @@ func (g *Greens) Save(path string) error {
 
 // Update takes over what a gated run says: a build that it found isolated is
 // green, and a template that it did not find isolated no longer is, by
-// whichever run it had been. A waived template is not green either: a waiver
-// ends. Nor is anything of a run that had trouble of its own, as its gate saw it or
-// as it lies there now.
+// whichever run it had been. A waived template is not green either, by a failure or
+// a line of the log: a waiver ends. Nor is what the lab's stand-in played in a live
+// run, nor anything of a run that had trouble of its own, as its gate saw it or as
+// it lies there now.
 func (g *Greens) Update(run *Run) error {
 	m := run.Manifest
 	if m.Target != g.Target {
 		return fmt.Errorf("run %s was made on target %s, which says nothing of target %s", run.Dir, m.Target, g.Target)
 	}
-	verdicts, problems, err := run.gated()
-	if err != nil {
-		return err
-	}
 	all, err := run.Evidence()
 	if err != nil {
 		return err
 	}
-	red := map[string]bool{}
+	verdicts, problems, err := run.gated(all)
+	if err != nil {
+		return err
+	}
+	before, red := maps.Clone(g.Builds), map[string]bool{}
 	for _, v := range verdicts {
-		if strings.Contains(strings.TrimSuffix(v.Template, ":default"), ":") {
+		if strings.Contains(plainName(v.Template), ":") {
 			// The build of a tag is not the one that the API lists.
 			continue
 		}
-		of := slices.DeleteFunc(slices.Clone(all), func(s *evidence.Sandbox) bool { return s.Template != v.Template || s.API == nil })
+		of := slices.DeleteFunc(slices.Clone(all), func(s *evidence.Sandbox) bool { return s.Template != v.Template })
+		isolated := v.Word == verdict.Isolated && v.Proves(m.Target) && len(problems) == 0 && !slices.ContainsFunc(of, lineWaived)
+		of = slices.DeleteFunc(of, func(s *evidence.Sandbox) bool { return s.API == nil || s.API.TemplateID == "" })
 		if len(of) == 0 {
-			// Nothing of it was seen, so that what it was called is all there is.
-			if v.Word != verdict.Isolated || len(problems) > 0 {
-				maps.DeleteFunc(g.Builds, func(_ string, green Green) bool { return green.Template == v.Template })
+			// Which template it is was not seen, so that what it was called is all there is.
+			if !isolated {
+				maps.DeleteFunc(g.Builds, func(id string, green Green) bool {
+					return id == plainName(v.Template) || plainName(green.Template) == plainName(v.Template)
+				})
 			}
 			continue
 		}
-		id := of[0].API.TemplateID
-		green := Green{Template: v.Template, BuildID: oneBuild(of), Profile: config.Profile(m.Profile), Harness: m.Harness, Run: m.Run, Judged: began(of[0].API)}
-		old, had := g.Builds[id]
-		switch {
-		case id == "" || (had && green.Judged.Before(old.Judged)):
-		case v.Word != verdict.Isolated || len(problems) > 0 || green.BuildID == "":
-			red[id] = true
-		case had && old.BuildID == green.BuildID && !green.Profile.Covers(old.Profile):
-			// The older run asked for more.
-		default:
-			g.Builds[id] = green
+		green := Green{
+			Template: v.Template, BuildID: oneBuild(of), Profile: config.Profile(m.Profile), Sandboxes: len(m.Sandboxes(v.Template)),
+			Harness: m.Harness, Run: m.Run, Judged: began(of[0].API),
+		}
+		isolated = isolated && green.BuildID != ""
+		// A name that moved meanwhile stood for several templates.
+		for _, s := range of {
+			id := s.API.TemplateID
+			old, had := g.Builds[id]
+			switch {
+			case green.Judged.Before(before[id].Judged):
+			case !isolated:
+				red[id] = true
+			case had && old.BuildID == green.BuildID && old.covers(green) && !green.covers(old):
+				// The older run asked for more.
+			default:
+				g.Builds[id] = green
+			}
 		}
 	}
 	// A template may be judged by several names, and one that is red decides.
@@ -139,10 +154,23 @@ func (g *Greens) Update(run *Run) error {
 	return nil
 }
 
+// plainName is a template's name without the tag that it has anyway.
+func plainName(template string) string { return strings.TrimSuffix(template, ":default") }
+
+// covers tells whether one judgement asked for all that another did.
+func (g Green) covers(other Green) bool {
+	return g.Profile.Covers(other.Profile) && g.Sandboxes >= other.Sandboxes
+}
+
+// lineWaived tells whether a waiver excuses a line of a sandbox's log.
+func lineWaived(s *evidence.Sandbox) bool {
+	return s.Log != nil && slices.ContainsFunc(s.Log.Findings, func(f evidence.Finding) bool { return f.Class == evidence.FindingWaived })
+}
+
 // gated judges a run that the gate has seen once more, by its own profile: since
 // then its files may have changed. The problems are those of both, for there is
 // some that the gate alone saw.
-func (r *Run) gated() (verdicts []verdict.Verdict, problems []string, err error) {
+func (r *Run) gated(all []*evidence.Sandbox) (verdicts []verdict.Verdict, problems []string, err error) {
 	if _, err := os.Stat(filepath.Join(r.Dir, verdictsFile)); err != nil {
 		return nil, nil, fmt.Errorf("run %s was not gated, so nothing of it is known to be green: sandproof gate %s", r.Dir, r.Dir)
 	}
@@ -159,7 +187,10 @@ func (r *Run) gated() (verdicts []verdict.Verdict, problems []string, err error)
 	if err != nil {
 		return nil, nil, err
 	}
-	verdicts = r.Verdicts(merged, func(string, string) verdict.Input { return verdict.Input{Profile: config.Profile(r.Manifest.Profile)} })
+	verdicts = r.Verdicts(merged, func(_, sandbox string) verdict.Input {
+		standIn := slices.ContainsFunc(all, func(s *evidence.Sandbox) bool { return s.Name() == sandbox && s.StandIn })
+		return verdict.Input{Profile: config.Profile(r.Manifest.Profile), StandIn: standIn}
+	})
 	return verdicts, slices.Concat(before.Problems, merged.Problems), nil
 }
 

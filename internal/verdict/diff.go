@@ -121,6 +121,11 @@ func caveats(before, after Side) []string {
 			differ("envd in "+v.Template, whoPlays(v), whoPlays(*now))
 		}
 	}
+	for _, v := range after.Verdicts {
+		if !v.Proves(after.Target) {
+			said = append(said, fmt.Sprintf("%s: the lab's stand-in plays envd after, which proves nothing about target %s", v.Template, after.Target))
+		}
+	}
 	for _, problem := range before.Problems {
 		said = append(said, "the run before had a problem of its own: "+problem)
 	}

@@ -198,6 +198,16 @@ func TestDiffOfALostSandbox(t *testing.T) {
 	}
 }
 
+// Where the lab's API was used as a cluster's, a comparison says so.
+func TestDiffOfTheStandIn(t *testing.T) {
+	for target, want := range map[string]int{"live": 1, "lab": 0} {
+		side := Side{Target: target, Verdicts: []Verdict{{Template: "a", Target: target, Word: Isolated, StandIn: true}}}
+		if d := Compare(side, side); len(d.Caveats) != want || want > 0 && !strings.Contains(d.Text(), "proves nothing about target live") {
+			t.Errorf("target %s: caveats %q in:\n%s", target, d.Caveats, d.Text())
+		}
+	}
+}
+
 // What a guest says is no part of the page's own form.
 func TestDiffOfHostileText(t *testing.T) {
 	after := ofRun("after", recorded(t, "base-unpatched", "base"))

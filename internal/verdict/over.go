@@ -41,6 +41,8 @@ func Over(each []Verdict) Verdict {
 				worst.Stages[stage] = result
 			}
 		}
+		// One that proves nothing of the target is enough.
+		worst.StandIn = worst.StandIn || v.StandIn
 		counts[kindOf(v)]++
 		for _, w := range v.Waived {
 			if !slices.Contains(worst.Waived, w) {

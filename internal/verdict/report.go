@@ -79,8 +79,7 @@ func (r *Report) Require(d Demand) {
 		case d.Target == "":
 		case d.Target != r.Target:
 			where = "was made on target " + r.Target
-		case d.Target == string(config.TargetLive) && v.StandIn:
-			// The lab's API can be used as a cluster's.
+		case !v.Proves(d.Target):
 			where = "was made with the lab's stand-in in envd's place"
 		}
 		if where == "" {
@@ -96,6 +95,13 @@ func (r *Report) Require(d Demand) {
 	if d.Target != "" && d.Target != r.Target {
 		r.Exit = ExitUnproven
 	}
+}
+
+// Proves tells whether what was judged on a target says anything of it. The lab's
+// API can be used as a cluster's, and what its stand-in does in envd's place says
+// nothing of a cluster.
+func (v Verdict) Proves(target string) bool {
+	return target != string(config.TargetLive) || !v.StandIn
 }
 
 // Conclusion is the exit code in a sentence, with what was judged. What a manifest
