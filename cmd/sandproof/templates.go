@@ -150,21 +150,23 @@ func discover(ctx context.Context, c config.Config, greens rundir.Greens) (disco
 	}
 	d := discovery{Judge: []offered{}, LeftOut: []offered{}}
 	for _, t := range all {
-		o := offered{Name: askedAs(t, c.Inventory), TemplateID: t.TemplateID, BuildID: t.BuildID}
-		if !config.ValidName(o.Name) {
-			return discovery{}, fmt.Errorf("the API lists a template by the ID %q, which cannot be asked for: is this an E2B API?", o.Name)
-		}
-		if o.BuildID != "" && !config.ValidName(o.BuildID) {
-			return discovery{}, fmt.Errorf("the API lists template %s with the build %q, which is no ID: is this an E2B API?", o.Name, o.BuildID)
-		}
-		judge, err := o.compare(ctx, client, greens, c)
-		switch {
-		case err != nil:
-			return discovery{}, err
-		case judge:
-			d.Judge = append(d.Judge, o)
-		default:
-			d.LeftOut = append(d.LeftOut, o)
+		for _, entry := range entries(t, c.Inventory) {
+			o := offered{Name: entry.Name, TemplateID: t.TemplateID, BuildID: t.BuildID}
+			if !config.ValidName(o.Name) {
+				return discovery{}, fmt.Errorf("the API lists a template by the ID %q, which cannot be asked for: is this an E2B API?", o.Name)
+			}
+			if o.BuildID != "" && !config.ValidName(o.BuildID) {
+				return discovery{}, fmt.Errorf("the API lists template %s with the build %q, which is no ID: is this an E2B API?", o.Name, o.BuildID)
+			}
+			judge, err := o.compare(ctx, client, greens, c, entry)
+			switch {
+			case err != nil:
+				return discovery{}, err
+			case judge:
+				d.Judge = append(d.Judge, o)
+			default:
+				d.LeftOut = append(d.LeftOut, o)
+			}
 		}
 	}
 	for _, t := range c.Inventory {
@@ -198,8 +200,9 @@ func discover(ctx context.Context, c config.Config, greens rundir.Greens) (disco
 // unbuilt tells whether the API lists the ID of no build.
 func (o *offered) unbuilt() bool { return sandboxapi.Template{BuildID: o.BuildID}.Unbuilt() }
 
-// compare tells whether a template is to be judged, and why.
-func (o *offered) compare(ctx context.Context, client *sandboxapi.Client, greens rundir.Greens, c config.Config) (judge bool, err error) {
+// compare tells whether a template is to be judged, and why. entry is what the
+// configuration says of it.
+func (o *offered) compare(ctx context.Context, client *sandboxapi.Client, greens rundir.Greens, c config.Config, entry config.Template) (judge bool, err error) {
 	g, known := greens.Builds[o.TemplateID]
 	switch {
 	case o.BuildID == "":
@@ -213,6 +216,9 @@ func (o *offered) compare(ctx context.Context, client *sandboxapi.Client, greens
 			o.Reason = "the API lists no finished build of it, and the configuration names it"
 		}
 		return judge, nil
+	case entry.BuildID != "" && !strings.EqualFold(entry.BuildID, o.BuildID):
+		o.Reason = fmt.Sprintf("the configuration asks for build %s, and the API lists another", entry.BuildID)
+		return true, nil
 	case !known:
 		o.Reason = "new, or not isolated when it was last judged"
 		return true, nil
@@ -221,6 +227,9 @@ func (o *offered) compare(ctx context.Context, client *sandboxapi.Client, greens
 		return true, nil
 	case !g.Profile.Covers(c.Profile):
 		o.Reason = fmt.Sprintf("this build was green in run %s by profile %s only", g.Run, g.Profile)
+		return true, nil
+	case max(g.Sandboxes, 1) < c.Sandboxes(entry):
+		o.Reason = fmt.Sprintf("this build was green in run %s by %d sandboxes only, and %d are to be judged", g.Run, max(g.Sandboxes, 1), c.Sandboxes(entry))
 		return true, nil
 	case g.Harness != version:
 		o.Reason = fmt.Sprintf("this build was green in run %s by sandproof %s, and this is %s", g.Run, g.Harness, version)
@@ -270,20 +279,20 @@ func (d *discovery) order(inventory []config.Template) {
 	slices.SortFunc(d.LeftOut, by)
 }
 
-// askedAs is the name by which a template is asked for: the inventory's, else
-// its first that can stand in a list, else its ID.
-func askedAs(t sandboxapi.Template, inventory []config.Template) string {
-	for _, known := range inventory {
-		if goesBy(t, known.Name) {
-			return known.Name
-		}
+// entries are the names by which a template is asked for, with what the
+// configuration says of each: the inventory's, else its first that can stand in a
+// list, else its ID.
+func entries(t sandboxapi.Template, inventory []config.Template) []config.Template {
+	known := slices.DeleteFunc(slices.Clone(inventory), func(entry config.Template) bool { return !goesBy(t, entry.Name) })
+	if len(known) > 0 {
+		return known
 	}
 	for _, name := range slices.Concat(t.Aliases, t.Names) {
 		if config.ValidName(name) {
-			return name
+			return []config.Template{{Name: name}}
 		}
 	}
-	return t.TemplateID
+	return []config.Template{{Name: t.TemplateID}}
 }
 
 // goesBy tells whether a template, as it is listed, is the one of that name: a

@@ -141,6 +141,7 @@ func TestTemplates(t *testing.T) {
 	base := offer("id-base", firstBuild, "base")
 	desktop := offer("id-desktop", firstBuild, "desktop")
 	green := judged{"base", "id-base", firstBuild, requirement.Pass, later}
+	byTwo := gatedBy(t, rundir.Manifest{Target: "live", Profile: "core", Repeat: map[string]int{"base": 2}}, func(*evidence.Sandbox) {}, green)
 	for _, test := range []struct {
 		name    string
 		offered []sandboxapi.Template
@@ -160,6 +161,13 @@ func TestTemplates(t *testing.T) {
 		{"the profile asked for less", []sandboxapi.Template{base}, nil, "profile: gate\n", []string{gatedRun(t, "live", "core", green)}, "base", "by profile core only"},
 		{"the profile asked for more", []sandboxapi.Template{base}, nil, "", []string{gatedRun(t, "live", "gate", green)}, nothingToJudge, "nothing to judge: none of the 1 templates is new or was rebuilt"},
 		{"none", []sandboxapi.Template{base}, nil, "", []string{gatedRun(t, "live", "core", green)}, nothingToJudge, "nothing to judge"},
+		{"another build is configured", []sandboxapi.Template{base}, nil, "templates: [{name: base, build-id: " + secondBuild + "}]\n", []string{gatedRun(t, "live", "core", green)}, "base", "the configuration asks for build " + secondBuild + ", and the API lists another"},
+		{"another build is configured by a second name", []sandboxapi.Template{base}, nil, "templates: [{name: base}, {name: id-base, build-id: " + secondBuild + "}]\n", []string{gatedRun(t, "live", "core", green)}, "id-base", "1 of 2 templates"},
+		{"this build is configured", []sandboxapi.Template{base}, nil, "templates: [{name: base, build-id: " + firstBuild + "}]\n", []string{gatedRun(t, "live", "core", green)}, nothingToJudge, ""},
+		{"more sandboxes of all", []sandboxapi.Template{base}, nil, "repeat: 5\n", []string{gatedRun(t, "live", "core", green)}, "base", "in run night by 1 sandboxes only, and 5 are to be judged"},
+		{"more sandboxes of one", []sandboxapi.Template{base}, nil, "templates: [{name: base, repeat: 3}]\n", []string{byTwo}, "base", "by 2 sandboxes only, and 3 are to be judged"},
+		{"as many sandboxes", []sandboxapi.Template{base}, nil, "templates: [{name: base, repeat: 2}]\n", []string{byTwo}, nothingToJudge, ""},
+		{"fewer sandboxes", []sandboxapi.Template{base}, nil, "", []string{byTwo}, nothingToJudge, ""},
 		{"one has no build yet", []sandboxapi.Template{base, offer("id-new", noBuild, "new")}, nil, "", nil, "base", "left out: new (build " + noBuild + "): it has no finished build"},
 		{"one has no build yet and is configured", []sandboxapi.Template{base, offer("id-new", noBuild, "new")}, nil, "templates: [{name: base}, {name: new}]\n", nil, "base,new", "to judge: new (build " + noBuild + "): the API lists no finished build"},
 		{"the API tells no build", []sandboxapi.Template{base, offer("id-mute", "", "mute")}, nil, "", []string{gatedRun(t, "live", "core", green)}, "mute", "to judge: mute: the API does not tell its build"},
