@@ -1,20 +1,24 @@
 #!/bin/bash
-# Makes one run of the run directories below a directory, wherever in it they
-# lie, and exits with the gate's code. A shard that is missing leaves its
+# Makes one run of the run directories that directories are or hold, wherever in
+# them they lie, and exits with the gate's code. A shard that is missing leaves its
 # templates unproven.
 #
-#   scripts/gate-shards.sh NAME DIR
+#   scripts/gate-shards.sh NAME DIR...
 #
 # GATE_TARGET, where it is set, is the target that the gate insists on, and
 # GATE_PROFILE the profile that it judges by, whatever that of the runs is.
 set -u -o pipefail
 name=$1
-dir=$(realpath -m "$2")
+shift
+dirs=()
+for dir; do
+	dirs+=("$(realpath -m "$dir")")
+done
 
 shards=()
 while IFS= read -r -d '' manifest; do
 	shards+=("$(dirname "$manifest")")
-done < <(find "$dir" -mindepth 1 -name artifacts -type d -prune -o -name manifest.json -print0 | sort -z)
+done < <(find "${dirs[@]:?no directory is named}" -mindepth 1 -name artifacts -type d -prune -o -name manifest.json -print0 | sort -z)
 
 cd "$(dirname "$0")/.." || exit 3
 bin/sandproof merge --into "runs/$name" "${shards[@]}"
