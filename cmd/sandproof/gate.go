@@ -21,9 +21,10 @@ harness. The worst counts, in the order 1, 3, 2, 0.`
 
 // gateOptions are what a gate is asked for.
 type gateOptions struct {
-	demand  verdict.Demand
-	profile string
-	ginkgo  int
+	demand    verdict.Demand
+	templates []string // lists of names
+	profile   string
+	ginkgo    int
 }
 
 func gate() *cobra.Command {
@@ -74,7 +75,7 @@ func gate() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&o.demand.Target, "target", "", "the `target` that must have been judged, live or lab: a run of another one is unproven")
-	cmd.Flags().StringSliceVar(&o.demand.Templates, "templates", nil, "`names` of templates that must have been judged, comma-separated: one that was not is unproven")
+	cmd.Flags().StringArrayVar(&o.templates, "templates", nil, "`names` of templates that must have been judged, comma-separated: one that was not is unproven")
 	cmd.Flags().StringVar(&o.profile, "profile", "", "the `profile` to judge what was recorded by: core, gate or extended; default: the run's")
 	cmd.Flags().IntVar(&o.ginkgo, "ginkgo-exit", 0, "ginkgo's own exit `code`: a failure that no record explains is trouble of the harness")
 	return cmd
@@ -83,7 +84,7 @@ func gate() *cobra.Command {
 func (o *gateOptions) check(cmd *cobra.Command) error {
 	for _, flag := range []string{"target", "templates", "profile"} {
 		// A variable that is not set must not ask for nothing.
-		if f := cmd.Flags().Lookup(flag); f.Changed && strings.Trim(f.Value.String(), "[]") == "" {
+		if f := cmd.Flags().Lookup(flag); f.Changed && strings.Trim(f.Value.String(), `[]"`) == "" {
 			return fmt.Errorf("--%s is empty: name what is asked for, or leave it out", flag)
 		}
 	}
@@ -100,6 +101,12 @@ func (o *gateOptions) check(cmd *cobra.Command) error {
 		fallthrough
 	default:
 		return fmt.Errorf("--profile %q: want core, gate or extended", o.profile)
+	}
+	o.demand.Templates = nil
+	for _, list := range o.templates {
+		for name := range strings.SplitSeq(list, ",") {
+			o.demand.Templates = append(o.demand.Templates, strings.TrimSpace(name))
+		}
 	}
 	if slices.Contains(o.demand.Templates, "") {
 		return errors.New("--templates: a name is empty")
