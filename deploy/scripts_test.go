@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -103,6 +104,38 @@ func TestConfigurationElsewhere(t *testing.T) {
 	out, err := script(t.Context(), t, t.TempDir(), filepath.Join(dir, "scripts/e2e.sh"), append(onGitHub(dir, ""), "CONFIG=/etc/sandproof/ginkgo.yml")).CombinedOutput()
 	if got := exitCode(t, err); got != 0 || !strings.HasSuffix(string(out), "\nwell\n") {
 		t.Errorf("exit %d:\n%s", got, out)
+	}
+}
+
+// The runs of the story of a patch are removed in the end, and runs/latest leads
+// where it led, unless another run began meanwhile.
+func TestBeforeAfterLeavesTheLatestRun(t *testing.T) {
+	for _, test := range []struct{ before, meanwhile, keep, want string }{
+		{before: "night", want: "night"},
+		{before: "night", meanwhile: "other", want: "other"},
+		{want: ""},
+		{before: "night", keep: "1", want: "after-*"},
+	} {
+		dir := e2eScript(t, "", "exit 0")
+		suites := "#!/bin/bash\nmkdir -p runs/$RUN && ln -sfn $RUN runs/latest\n[ -z '" + test.meanwhile + "' ] || ln -sfn '" + test.meanwhile + "' runs/latest\n" +
+			"echo 'base-unpatched: not-isolated, first broken stage: enable (enable.cpu)' >runs/$RUN/report.txt\n[[ $RUN != before-* ]]\n"
+		story, err := os.ReadFile("../scripts/before-after.sh")
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, "scripts/before-after.sh"), story, 0o700),
+			os.WriteFile(filepath.Join(dir, "scripts/e2e.sh"), []byte(suites), 0o700), os.Mkdir(filepath.Join(dir, "runs"), 0o755))
+		if test.before != "" {
+			err = errors.Join(err, os.Symlink(test.before, filepath.Join(dir, "runs/latest")))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := script(t.Context(), t, dir, "scripts/before-after.sh", append(onGitHub(dir, ""), "KEEP="+test.keep, "TMPDIR="+t.TempDir())).CombinedOutput()
+		latest, _ := os.Readlink(filepath.Join(dir, "runs/latest"))
+		if matched, _ := filepath.Match(test.want, latest); exitCode(t, err) != 0 || !matched {
+			t.Errorf("%+v: runs/latest leads to %q (%v):\n%s", test, latest, err, out)
+		}
+		if left, _ := filepath.Glob(filepath.Join(dir, "runs/*-*")); (len(left) > 0) != (test.keep != "") {
+			t.Errorf("%+v: %q is left", test, left)
+		}
 	}
 }
 

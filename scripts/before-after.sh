@@ -5,7 +5,7 @@
 #   are purged -> the same template is isolated -> the comparison says so.
 #
 # The storage is a temporary directory, removed in the end with the two runs,
-# unless KEEP is set. ENVD chooses the stand-in's version, or a real envd.
+# unless KEEP is set; runs/latest then leads where it led before. ENVD chooses the stand-in's version, or a real envd.
 # Exits with 0 only where every step went as told; else with 1 where the harness
 # said something else, and 3 in trouble.
 set -u -o pipefail
@@ -17,6 +17,7 @@ before=before-$stamp after=after-$stamp
 storage=$(mktemp -d) || exit 3
 # Relative paths and the source count from the configuration's directory.
 config=.before-after-$$.yml
+latest=$(readlink runs/latest)
 
 clean() {
 	rm -f "$config"
@@ -24,6 +25,13 @@ clean() {
 		printf 'kept: %s, runs/%s, runs/%s\n' "$storage" "$before" "$after" >&2
 	else
 		rm -rf "$storage" "runs/$before" "runs/$after"
+		# Where another run began meanwhile, it is the latest.
+		case $(readlink runs/latest) in
+		"$before" | "$after")
+			rm -f runs/latest
+			[ -z "$latest" ] || ln -s "$latest" runs/latest
+			;;
+		esac
 	fi
 }
 trap clean EXIT
