@@ -1,6 +1,7 @@
 package deploy_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -146,5 +147,19 @@ func TestNomadJob(t *testing.T) {
 	}
 	if !strings.Contains(key, `nomadVar "nomad/jobs/sandproof-nightly"`) || !strings.Contains(key, "E2B_API_KEY={{ .E2B_API_KEY }}") {
 		t.Errorf("the key is made of %q", key)
+	}
+}
+
+// A client's own bound cuts the time that a stopped job is given, so that whoever
+// sets one up is told of it, where the job is and where it is described.
+func TestNomadClientsAllowTheStop(t *testing.T) {
+	nightly := job(t)
+	task := nightly.find(t, "job sandproof-nightly", "group sandproof", "task judge")
+	want := "max_kill_timeout = \"" + task.values["kill_timeout"].AsString() + "\""
+	for _, name := range []string{"nomad/sandproof-nightly.nomad.hcl", "../docs/ci.md"} {
+		text, err := os.ReadFile(name)
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s does not tell of %s (%v)", name, want, err)
+		}
 	}
 }

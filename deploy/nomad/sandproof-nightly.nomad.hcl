@@ -1,7 +1,9 @@
 # sandproof every night as a Nomad job, on a node of the deployment: where the
 # orchestrator runs its log can be read from its files. The Docker driver must
 # allow mounts (plugin "docker" { config { volumes { enabled = true } } }); docs/ci.md
-# has the same task for raw_exec.
+# has the same task for raw_exec. The client must allow the task's kill_timeout
+# (client { max_kill_timeout = "2m" }, or more): its default of 30 s cuts it, and
+# what a stop leaves unended then lives on until its time to live is over.
 #
 # Before the first run:
 #   nomad var put nomad/jobs/sandproof-nightly E2B_API_KEY=... \
