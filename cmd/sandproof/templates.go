@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -114,9 +115,15 @@ func named(c config.Config) discovery {
 	return d
 }
 
-// addGreens adds what another run or file knows; of two that know a template
-// the later counts.
+// addGreens adds what a gated run or a file knows to be green, and what not.
 func addGreens(all *rundir.Greens, path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		run, err := rundir.Open(path)
+		if err != nil {
+			return err
+		}
+		return all.Update(run)
+	}
 	greens, err := rundir.LoadGreens(path)
 	if err != nil {
 		return err
@@ -124,11 +131,7 @@ func addGreens(all *rundir.Greens, path string) error {
 	if greens.Target != all.Target {
 		return fmt.Errorf("%s is of target %s, which says nothing of target %s", path, greens.Target, all.Target)
 	}
-	for id, g := range greens.Builds {
-		if old, had := all.Builds[id]; !had || old.Judged.Before(g.Judged) {
-			all.Builds[id] = g
-		}
-	}
+	all.Merge(greens)
 	return nil
 }
 

@@ -321,7 +321,7 @@ func TestErrorsOfManyLines(t *testing.T) {
 func TestTemplatesOfTheLabDoNotCount(t *testing.T) {
 	serve(t, &deployment{templates: []sandboxapi.Template{offer("id-base", firstBuild, "base")}}, "")
 	ofLab := gatedRun(t, "lab", "gate", judged{"base", "id-base", firstBuild, requirement.Pass, made})
-	if exit, text := command(t, "templates", "--changed-since", ofLab); exit != verdict.ExitInfra || !strings.Contains(text, "of target lab") {
+	if exit, text := command(t, "templates", "--changed-since", ofLab); exit != verdict.ExitInfra || !strings.Contains(text, "made on target lab") {
 		t.Errorf("exit %d: %s", exit, text)
 	}
 	state := filepath.Join(t.TempDir(), "green.json")
@@ -330,6 +330,46 @@ func TestTemplatesOfTheLabDoNotCount(t *testing.T) {
 	}
 	if exit, text := command(t, "templates", "--changed-since", state); exit != verdict.ExitInfra || !strings.Contains(text, "of target lab") {
 		t.Errorf("exit %d: %s", exit, text)
+	}
+}
+
+// Of several runs and files the last judgement of a template counts, in whatever
+// order they are named.
+func TestLastJudgementCounts(t *testing.T) {
+	serve(t, &deployment{templates: []sandboxapi.Template{offer("id-a", firstBuild, "a")}}, "")
+	at := func(hours int, r requirement.Result) string {
+		return gatedRun(t, "live", "core", judged{"a", "id-a", firstBuild, r, made.Add(time.Duration(hours) * time.Hour)})
+	}
+	file := func(runs ...string) string {
+		state := filepath.Join(t.TempDir(), "green.json")
+		if exit, text := command(t, append([]string{"green", "--state", state}, runs...)...); exit != 0 {
+			t.Fatalf("exit %d: %s", exit, text)
+		}
+		return state
+	}
+	green, red, greenAgain := at(1, requirement.Pass), at(2, requirement.Fail), at(3, requirement.Pass)
+	for _, test := range []struct {
+		name  string
+		since []string
+		left  bool // out of what is to be judged
+	}{
+		{"green", []string{green}, true},
+		{"then red", []string{green, red}, false},
+		{"red, then named the older", []string{red, green}, false},
+		{"files", []string{file(red), file(green)}, false},
+		{"one file", []string{file(red, green)}, false},
+		{"a file and a run", []string{file(green), red}, false},
+		{"a run and a file", []string{red, file(green)}, false},
+		{"green again", []string{green, greenAgain, red}, true},
+		{"green again, in a file", []string{file(greenAgain), red, file(green)}, true},
+	} {
+		args := []string{"templates"}
+		for _, path := range test.since {
+			args = append(args, "--changed-since", path)
+		}
+		if exit, text := command(t, args...); exit != 0 || strings.Contains(text, "left out: a (") != test.left {
+			t.Errorf("%s: exit %d: %s", test.name, exit, text)
+		}
 	}
 }
 
@@ -392,7 +432,7 @@ func TestGreen(t *testing.T) {
 		{first, 1, `"profile": "gate"`},
 		{second, 2, `"profile": "gate"`}, // the stricter one is kept
 		{third, 1, "id-b"},
-		{second, 2, `"profile": "core"`},
+		{second, 1, "id-b"}, // it is older than that
 	} {
 		exit, text := command(t, "green", "--state", state, test.run)
 		data, err := os.ReadFile(state)
@@ -413,7 +453,7 @@ func TestGreen(t *testing.T) {
 	for _, run := range []string{unseen, both} {
 		command(t, "green", "--state", state, run)
 	}
-	if data, err := os.ReadFile(state); err != nil || strings.Contains(string(data), "id-b") || strings.Contains(string(data), "id-c") {
+	if data, err := os.ReadFile(state); err != nil || !strings.Contains(string(data), `"builds": {}`) {
 		t.Errorf("red builds stay green: %s (%v)", data, err)
 	}
 	// A number that is missing, as in older files, is one sandbox.

@@ -25,6 +25,9 @@ type Greens struct {
 	Target string `json:"target"`
 	// Builds are by template ID: names can move.
 	Builds map[string]Green `json:"builds"`
+	// Reds are when a template was last judged and not found isolated, by its ID,
+	// or by its name where nothing was seen of it: no older run makes it green.
+	Reds map[string]time.Time `json:"reds,omitempty"`
 }
 
 // Green is a build of a template that was judged isolated.
@@ -45,21 +48,8 @@ type Green struct {
 // greensVersion is the format of the file.
 const greensVersion = 1
 
-// LoadGreens reads a file that Save wrote, or the greens of a run directory,
-// merged or not, that was gated.
+// LoadGreens reads a file that Save wrote.
 func LoadGreens(path string) (Greens, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return Greens{}, fmt.Errorf("read what was green: %w", err)
-	}
-	if info.IsDir() {
-		run, err := Open(path)
-		if err != nil {
-			return Greens{}, err
-		}
-		g := Greens{Version: greensVersion, Target: run.Manifest.Target, Builds: map[string]Green{}}
-		return g, g.Update(run)
-	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return Greens{}, fmt.Errorf("read what was green: %w", err)
@@ -90,6 +80,36 @@ func (g *Greens) Save(path string) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
+}
+
+// Merge adds what another file knows. Of two judgements of a template the later
+// counts.
+func (g *Greens) Merge(other Greens) {
+	for key, at := range other.Reds {
+		g.redden(key, at)
+	}
+	for id, green := range other.Builds {
+		if old, had := g.Builds[id]; !had || old.Judged.Before(green.Judged) {
+			g.Builds[id] = green
+		}
+	}
+	maps.DeleteFunc(g.Builds, g.outdated)
+}
+
+// redden keeps when a template was last not found isolated.
+func (g *Greens) redden(key string, at time.Time) {
+	if g.Reds == nil {
+		g.Reds = map[string]time.Time{}
+	}
+	if g.Reds[key].Before(at) {
+		g.Reds[key] = at
+	}
+}
+
+// outdated tells whether a template was not found isolated later than it was
+// green.
+func (g *Greens) outdated(id string, green Green) bool {
+	return green.Judged.Before(g.Reds[id]) || green.Judged.Before(g.Reds[plainName(green.Template)])
 }
 
 // Update takes over what a gated run says: a build that it found isolated is
@@ -123,6 +143,7 @@ func (g *Greens) Update(run *Run) error {
 		if len(of) == 0 {
 			// Which template it is was not seen, so that what it was called is all there is.
 			if !isolated {
+				g.redden(plainName(v.Template), m.Started)
 				maps.DeleteFunc(g.Builds, func(id string, green Green) bool {
 					return id == plainName(v.Template) || plainName(green.Template) == plainName(v.Template)
 				})
@@ -142,6 +163,8 @@ func (g *Greens) Update(run *Run) error {
 			case green.Judged.Before(before[id].Judged):
 			case !isolated:
 				red[id] = true
+				g.redden(id, green.Judged)
+			case g.outdated(id, green):
 			case had && old.BuildID == green.BuildID && old.covers(green) && !green.covers(old):
 				// The older run asked for more.
 			default:
