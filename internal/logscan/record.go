@@ -30,6 +30,9 @@ type Record struct {
 	// Structured is true where the message is itself a structured record of
 	// envd's logger, which quotes what users ran: its words are not envd's.
 	Structured bool
+	// Kernel is true where the kernel's stamp stood before the message, and no
+	// program's name: every line of the kernel's own has one on a console.
+	Kernel bool
 
 	// bare is true for a JSON object without a message under any known name:
 	// what it holds is looked at as it is.
@@ -147,7 +150,7 @@ func TimeOf(line []byte) time.Time {
 
 // say sets what a record says.
 func (r *Record) say(message string) {
-	r.Message = withoutPrefixes(normalise(message))
+	r.Message, r.Kernel = withoutPrefixes(normalise(message))
 	r.Structured = !r.bare && strings.HasPrefix(r.Message, `{"`) && json.Valid([]byte(r.Message))
 	if id := sandboxInText(r.Message); r.SandboxID == "" && id != "" {
 		r.SandboxID, r.ByText = id, true
@@ -502,13 +505,16 @@ func isNormal(text string) bool {
 
 // withoutPrefixes leaves the text as the program printed it: without the prefix
 // of a line that came through the kernel's log, and of one that came through
-// syslog. Only systemd's name stays: what it says of cgroups is not of envd's.
-func withoutPrefixes(text string) string {
-	text = withoutKernelPrefix(text)
-	if strings.HasPrefix(text, "systemd[") {
-		return text
+// syslog; kernel tells whether it had the first alone. Only systemd's name stays:
+// what it says of cgroups is not of envd's.
+func withoutPrefixes(text string) (message string, kernel bool) {
+	message = withoutKernelPrefix(text)
+	kernel = len(message) < len(text)
+	if strings.HasPrefix(message, "systemd[") {
+		return message, false
 	}
-	return withoutSyslogPrefix(text)
+	rest := withoutSyslogPrefix(message)
+	return rest, kernel && len(rest) == len(message)
 }
 
 // withoutKernelPrefix takes "[ 1.234567] " off a text, and "[ 1.234567][ T1] ",

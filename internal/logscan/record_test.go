@@ -32,7 +32,7 @@ func TestParse(t *testing.T) {
 		{"raw", "=== Starting envd ===", Record{Message: "=== Starting envd ==="}},
 		{"raw with carriage return", "=== Starting envd ===\r", Record{Message: "=== Starting envd ==="}},
 		{"empty", "", Record{}},
-		{"kernel", "[    1.234567] random: crng init done", Record{Message: "random: crng init done"}},
+		{"kernel", "[    1.234567] random: crng init done", Record{Message: "random: crng init done", Kernel: true}},
 		{"journal on the console", "[    5.123456] envd[245]: falling back", Record{Message: "falling back"}},
 		{"systemd keeps its name", "[    2.5] systemd[1]: Detected cgroup v2", Record{Message: "systemd[1]: Detected cgroup v2"}},
 		{

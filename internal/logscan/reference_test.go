@@ -38,7 +38,9 @@ func (reference) parse(line []byte) Record {
 		return c
 	}, refEscape.ReplaceAllString(message, ""))
 	message = strings.Join(strings.Fields(message), " ")
-	message = message[len(refKernel.FindString(message)):]
+	stamp := refKernel.FindString(message)
+	message = message[len(stamp):]
+	r.Kernel = stamp != "" && !strings.HasPrefix(message, "systemd[") && !refSyslog.MatchString(message)
 	if !strings.HasPrefix(message, "systemd[") {
 		message = message[len(refSyslog.FindString(message)):]
 	}

@@ -19,6 +19,8 @@ type Rule struct {
 	// Says is what the line means by the generation of the envd that prints it;
 	// a generation that is not there never does. Only failures have it.
 	Says map[string]string
+	// Kernel: it knows what the kernel says alone.
+	Kernel bool
 	// Match is tried on the normalised message. Its groups named group,
 	// property and errno become the finding's fields.
 	Match func() *regexp.Regexp
@@ -60,6 +62,16 @@ func pattern(text string) func() *regexp.Regexp {
 
 // causes are the words that envd puts before the failure that it names last.
 const causes = `^(?:failed to create (?:cgroup2 manager|cgroups|\S+ cgroup): )*`
+
+// kernelTexts are those of a boot, whole (kernel/cgroup and mm/oom_kill.c, from
+// Linux 4.5 on, and init/main.c): others may begin as the kernel does.
+const kernelTexts = `^cgroup: (?:` +
+	`Disabling \w+ control group (?:subsystem|feature)|Unknown subsys name '[^']*'|cgroup2: unknown option "[^"]*"|fork rejected by pids controller in /\S*|` +
+	`cgroup: disabling cgroup2 socket matching due to net_prio or net_cls activation|` +
+	`option changes via remount are deprecated \(pid=\d+ comm=.{1,15}\)|option or name mismatch, new: 0x[0-9a-f]+ "[^"]*", old: 0x[0-9a-f]+ "[^"]*"|` +
+	`.{1,15} \(\d+\) created nested cgroup for controller "\w+" which has incomplete hierarchy support\. Nested cgroups may change behavior in the future\.)$|` +
+	`^(?:Kernel c|C)ommand line: .*cgroup|^Unknown kernel command line parameters ".*cgroup.*", will be passed to user space\.$|` +
+	`^Memory cgroup out of memory: Kill(?:ed)? process \d+ \(.{1,15}\)(?:(?:,? (?:[\w-]+:-?\w+|UID \d+))*| score \d+ or sacrifice child)$`
 
 // rules are tried in order; the first that matches names the line. The texts
 // are those of e2b-dev/infra packages/envd/main.go and
@@ -173,12 +185,34 @@ var rules = []Rule{
 		Samples: []string{"sandproof canary ABCDEFGHIJKLMNOPQRSTUVWXYZ"},
 	},
 	{
-		ID: "CGOK1", Class: evidence.FindingBenign, Meaning: "the kernel or systemd speaks of cgroups at boot",
-		Match: pattern(`^cgroup: (?:Disabling|Unknown subsys|cgroup2?: |fork rejected|option|.*hierarchy)|^systemd\b.*cgroup|^Command line: .*cgroup|^Kernel command line: .*cgroup|^Unknown kernel command line parameters .*cgroup|^Memory cgroup out of memory`),
+		ID: "CGOK1", Class: evidence.FindingBenign, Meaning: "the kernel speaks of cgroups", Kernel: true,
+		Match: pattern(kernelTexts),
 		Samples: []string{
-			"cgroup: Disabling memory control group subsystem", "systemd[1]: Detected cgroup v2 with unified hierarchy",
-			"Kernel command line: console=ttyS0 cgroup_disable=memory",
+			"cgroup: Disabling memory control group subsystem", "cgroup: Disabling pressure control group feature", "cgroup: Unknown subsys name 'net_cls'",
+			`cgroup: cgroup2: unknown option "memory_recursiveprot"`, "cgroup: fork rejected by pids controller in /user",
+			"cgroup: cgroup: disabling cgroup2 socket matching due to net_prio or net_cls activation",
+			"cgroup: option changes via remount are deprecated (pid=1 comm=systemd)",
+			`cgroup: option or name mismatch, new: 0x0 "", old: 0x4 "systemd"`,
+			`cgroup: runc (77) created nested cgroup for controller "memory" which has incomplete hierarchy support. Nested cgroups may change behavior in the future.`,
+			"Command line: console=ttyS0 cgroup_disable=memory", "Kernel command line: console=ttyS0 cgroup_disable=memory",
 			`Unknown kernel command line parameters "cgroup_enable=memory audit=disabled", will be passed to user space.`,
+			"Memory cgroup out of memory: Killed process 174 (exe) total-vm:1683524kB, anon-rss:418552kB, file-rss:3284kB, shmem-rss:0kB, UID:0 pgtables:916kB oom_score_adj:-1000",
+			"Memory cgroup out of memory: Killed process 77 (failover.sh), UID 0, total-vm:8kB, anon-rss:8kB, file-rss:0kB, shmem-rss:0kB",
+			"Memory cgroup out of memory: Kill process 77 ((sd-pam)) score 1009 or sacrifice child",
+		},
+		Others: []string{
+			"cgroup: failed to set up the hierarchy: permission denied", "cgroup: cgroup2: permission denied, running without limits",
+			"cgroup: option memory.high rejected: invalid argument", "cgroup: Disabling limits, since memory.high: permission denied",
+			"Memory cgroup out of memory: limits not applied",
+		},
+	},
+	{
+		ID: "CGOK3", Class: evidence.FindingBenign, Meaning: "systemd speaks of its cgroups",
+		Match:   pattern(`^systemd\[\d+\]: .*cgroup`),
+		Samples: []string{"systemd[1]: Detected cgroup v2 with unified hierarchy", "systemd[1]: Failed to create cgroup /init.scope: Permission denied"},
+		Others: []string{
+			"systemd cgroup driver failed: permission denied", "systemd: cgroup of envd could not be created, limits disabled",
+			"systemd[x]: cgroup of envd could not be created",
 		},
 	},
 	{
@@ -378,7 +412,7 @@ func Classify(r Record) *Rule {
 	if speaks(r.Message) {
 		for i := range rules {
 			switch {
-			case !rules[i].knows(r.Message):
+			case !rules[i].knows(r):
 			case rules[i].Class == evidence.FindingBenign && holdsPart(r.Message, shared...):
 				return &fragmentRule
 			default:
@@ -392,12 +426,15 @@ func Classify(r Record) *Rule {
 	return nil
 }
 
-// knows tells whether a rule knows a message.
-func (r *Rule) knows(message string) bool {
-	if r.Holds != nil {
-		return r.Holds(message)
+// knows tells whether a rule knows a record's message.
+func (r *Rule) knows(record Record) bool {
+	switch {
+	case r.Kernel && !record.Kernel:
+		return false
+	case r.Holds != nil:
+		return r.Holds(record.Message)
 	}
-	return r.Match().MatchString(message)
+	return r.Match().MatchString(record.Message)
 }
 
 // finding makes a finding of a record that a rule matched.

@@ -75,6 +75,12 @@ func TestScan(t *testing.T) {
 	}{
 		{name: "healthy", files: map[string]string{logs + "0": boot + record(2, "i1", "hello")}, want: Clean, reason: "from 2026-01-20 10:01:00Z to 2026-01-20 10:02:00Z"},
 		{name: "a failure", files: map[string]string{logs + "0": boot + record(2, "i1", fallback) + record(3, "i1", fallback)}, want: Failures, found: "CG003 tpl i1 2"},
+		{
+			name:  "the kernel's words, and the same in another's mouth",
+			files: map[string]string{logs + "0": boot + record(2, "i1", "[    5.123456] cgroup: fork rejected by pids controller in /user") + record(3, "i1", "cgroup: fork rejected by pids controller in /user")},
+			want:  Unproven, found: "CG0U0 tpl i1 1",
+		},
+		{name: "the kernel's words", files: map[string]string{logs + "0": boot + record(2, "i1", "[    5.123456] cgroup: fork rejected by pids controller in /user")}, want: Clean},
 		{name: "two sandboxes", files: map[string]string{logs + "0": record(2, "i2", fallback) + record(3, "i1", fallback)}, want: Failures, found: "CG003 tpl i1 1"},
 		{name: "no boot line", files: map[string]string{logs + "0": record(2, "i1", "hello")}, want: Unproven, reason: "no line of any guest's boot"},
 		{name: "an empty log", files: map[string]string{logs + "0": ""}, want: Unproven, reason: "nothing was there to read"},

@@ -12,8 +12,14 @@ import (
 // and to decode them and to ask every rule costs more than all else.
 type memory struct {
 	mu    sync.RWMutex
-	known map[string][]ruled       // the records of lines, by what follows their time
-	rules map[string]*logscan.Rule // by the message
+	known map[string][]ruled // the records of lines, by what follows their time
+	rules map[said]*logscan.Rule
+}
+
+// said is what of a record its rule depends on.
+type said struct {
+	message string
+	kernel  bool
 }
 
 // ruled is a record and the rule that knows it, nil where none does.
@@ -31,7 +37,7 @@ const (
 )
 
 func newMemory() *memory {
-	return &memory{known: map[string][]ruled{}, rules: map[string]*logscan.Rule{}}
+	return &memory{known: map[string][]ruled{}, rules: map[said]*logscan.Rule{}}
 }
 
 // recall returns the records of a line that is one whole record and was read
@@ -71,7 +77,7 @@ func (m *memory) ruleOf(r logscan.Record) *logscan.Rule {
 		return logscan.Classify(r)
 	}
 	m.mu.RLock()
-	rule, known := m.rules[r.Message]
+	rule, known := m.rules[said{r.Message, r.Kernel}]
 	m.mu.RUnlock()
 	if known {
 		return rule
@@ -82,6 +88,6 @@ func (m *memory) ruleOf(r logscan.Record) *logscan.Rule {
 	if len(m.rules) == maxKnown {
 		clear(m.rules)
 	}
-	m.rules[strings.Clone(r.Message)] = rule // a part of a line would keep all of it
+	m.rules[said{strings.Clone(r.Message), r.Kernel}] = rule // a part of a line would keep all of it
 	return rule
 }
