@@ -158,7 +158,7 @@ const (
 
 func (s *scan) add(f evidence.Finding, record Record, l line) {
 	f.Source, f.Offset, f.Confidence = l.source, l.offset, confidenceOf(record)
-	waive(&f, s.waivers, time.Now())
+	waive(&f, record.Message, s.waivers, time.Now())
 	if f.Class == evidence.FindingBenign || f.Class == evidence.FindingWaived {
 		if s.harmless++; s.harmless > maxHarmless {
 			return

@@ -145,6 +145,7 @@ func TestWaivers(t *testing.T) {
 		{"envd's words behind a prefix", "<warn> T1 " + fallback, []Waiver{{Match: regexp.MustCompile(`cgroup`), Expires: time.Now().Add(time.Hour)}}, evidence.FindingUnknown},
 		{"envd's words in capitals", "Warning: Failed to write cgroup property", []Waiver{{Match: regexp.MustCompile(`cgroup`), Expires: time.Now().Add(time.Hour)}}, evidence.FindingUnknown},
 		{"the rest of a skipped limit", `rty "io.weight" unavailable at "/sys/fs/cgroup/user", skipping`, []Waiver{{Match: regexp.MustCompile(`cgroup`), Expires: time.Now().Add(time.Hour)}}, evidence.FindingUnknown},
+		{"envd's words far behind others", "cgroup io.max: operation not supported " + strings.Repeat(".", maxText) + " " + fallback, until(time.Hour), evidence.FindingUnknown},
 		{"a damaged line", "k to no-op cgr", []Waiver{{Match: regexp.MustCompile(``), Expires: time.Now().Add(time.Hour)}}, evidence.FindingUnknown},
 	} {
 		t.Run(test.name, func(t *testing.T) {

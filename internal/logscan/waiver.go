@@ -21,11 +21,12 @@ type Waiver struct {
 	Expires time.Time
 }
 
-// waive excuses a finding that a waiver fits. An unknown line alone can be, and
-// none that holds words of envd's failures, wherever they stand in it: a
-// fragment, or a line too long to be seen whole, may be a failure's.
-func waive(f *evidence.Finding, waivers []Waiver, now time.Time) {
-	if f.Class != evidence.FindingUnknown || f.Rule != unknownRule || holdsPart(strings.ToLower(f.Message)) {
+// waive excuses a finding that a waiver fits, of a message of which it may keep
+// the beginning alone. An unknown line alone can be, and none that holds words of
+// envd's failures, wherever they stand in it: a fragment, or a line too long to be
+// seen whole, may be a failure's.
+func waive(f *evidence.Finding, message string, waivers []Waiver, now time.Time) {
+	if len(waivers) == 0 || f.Class != evidence.FindingUnknown || f.Rule != unknownRule || holdsPart(strings.ToLower(message)) {
 		return
 	}
 	for _, w := range waivers {
