@@ -26,12 +26,17 @@ type scan struct {
 	// alive is true once a line came that shows the sandbox's boot, sung once
 	// the canary did.
 	alive, sung bool
+	// torn are the findings, by their number in the log, of records that the end
+	// of the window cut before their fields: they may have named anybody. tearing
+	// is true while such a record is read.
+	torn    map[int]bool
+	tearing bool
 }
 
 func newScan(sandbox, canary string, waivers []Waiver, log *evidence.Log) *scan {
 	return &scan{
 		sandbox: sandbox, canary: canary, waivers: waivers, log: log,
-		gate: gate{sandbox: bytes.ToLower([]byte(sandbox))}, streams: map[string]*assembly{},
+		gate: gate{sandbox: bytes.ToLower([]byte(sandbox))}, streams: map[string]*assembly{}, torn: map[int]bool{},
 	}
 }
 
@@ -66,7 +71,9 @@ func (s *scan) finish() {
 	for _, stream := range slices.Sorted(maps.Keys(s.streams)) {
 		a := s.streams[stream]
 		a.split.finish()
+		s.tearing = len(a.open) > 0 && a.open[len(a.open)-1].partial
 		s.release(a, Record{})
+		s.tearing = false
 	}
 }
 
@@ -89,7 +96,9 @@ func (s *scan) line(a *assembly, l line) {
 			s.release(a, Record{})
 		}
 	case l.oversize, s.gate.passes(l.data, !s.stranger):
+		s.tearing = begins && l.partial // what looks like its fields may be a part of them
 		s.records(l, Record{})
+		s.tearing = false
 	}
 }
 
@@ -173,6 +182,9 @@ func (s *scan) add(f evidence.Finding, record Record, l line) {
 	}
 	s.alive = s.alive || f.Class == evidence.FindingControl && f.Confidence != evidence.ByWindow
 	s.sung = s.sung || f.Rule == CanaryRule
+	if s.tearing {
+		s.torn[len(s.log.Findings)] = true
+	}
 	s.log.Findings = append(s.log.Findings, f)
 }
 
@@ -188,13 +200,14 @@ func confidenceOf(record Record) evidence.Confidence {
 }
 
 // claim makes what names nobody this sandbox's, where nobody else was named in
-// the whole window. Where bytes are missing, others may have been.
-func claim(log *evidence.Log, stranger bool) {
+// the whole window, nor may have been in a torn record. Where bytes are missing,
+// others may have been.
+func claim(log *evidence.Log, stranger bool, torn map[int]bool) {
 	if stranger || log.OwnRecords == 0 || len(log.Holes) > 0 {
 		return
 	}
 	for i := range log.Findings {
-		if f := &log.Findings[i]; f.Confidence == evidence.ByWindow && !ofEarlier(*f, log) {
+		if f := &log.Findings[i]; f.Confidence == evidence.ByWindow && !torn[i] && !ofEarlier(*f, log) {
 			f.Confidence = evidence.ByExclusion
 		}
 	}

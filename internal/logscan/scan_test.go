@@ -66,6 +66,7 @@ func TestSeveralLines(t *testing.T) {
 // TestWhose: how surely a line that names nobody is ours.
 func TestWhose(t *testing.T) {
 	ours, raw := records("iours", boot[0], "hello"), fallback+"\n"
+	const unfinished = stampedInfo + fallback + "\r  " + `{"service": "orchestrator", "sandbox.id": "ioth`
 	for _, test := range []struct {
 		name, text string
 		want       evidence.Confidence
@@ -79,6 +80,11 @@ func TestWhose(t *testing.T) {
 		{"somebody else was there, in words", ours + raw + "-> [sandbox iother]: x\n", evidence.ByWindow},
 		{"nobody was there", raw, evidence.ByWindow},
 		{"nobody else was there, and the line has a time", ours + "2026-01-20T10:00:00.000Z  INFO  " + fallback + "  {}\n", evidence.ByExclusion},
+		{"a record that ends in the midst of its fields", ours + unfinished, evidence.ByWindow},
+		{"a record that ends before its fields", ours + stampedInfo + fallback, evidence.ByWindow},
+		{"a record that ends behind a brace within its fields", ours + unfinished + `er", "x": {"a": 1}`, evidence.ByWindow},
+		{"a record of several lines that ends in the midst of its fields", ours + stampedInfo + failure + "\n" + unfinished[len(stampedInfo):], evidence.ByWindow},
+		{"a raw line that has no end", ours + fallback, evidence.ByExclusion},
 		{"a line of an earlier time", ours + "1999-12-31T23:58:30.000Z  INFO  " + fallback + "  {}\n", evidence.ByWindow},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"sandproof/internal/evidence"
@@ -97,7 +98,7 @@ func (w *Window) Read(ctx context.Context) (*evidence.Log, error) {
 		}
 	}
 	log.End = time.Now().UTC()
-	stranger, witnessed := false, false
+	stranger, witnessed, torn := false, false, map[int]bool{}
 	var late []string
 	for _, stretch := range w.stretches {
 		scan := newScan(w.watched.sandbox, w.watched.canary, w.waivers, log)
@@ -107,6 +108,7 @@ func (w *Window) Read(ctx context.Context) (*evidence.Log, error) {
 		log.Holes = append(log.Holes, holes...)
 		log.TailLost += stretch.TailLost()
 		stranger = stranger || scan.stranger
+		maps.Copy(torn, scan.torn)
 		switch reason := stretch.Late(); {
 		case scan.sung, scan.alive && reason == "":
 			witnessed = true
@@ -119,7 +121,7 @@ func (w *Window) Read(ctx context.Context) (*evidence.Log, error) {
 	if !witnessed {
 		log.Holes = append(log.Holes, late...)
 	}
-	claim(log, stranger)
+	claim(log, stranger, torn)
 	return log, nil
 }
 

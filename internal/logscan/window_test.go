@@ -432,7 +432,7 @@ func TestLines(t *testing.T) {
 				n.write("a", "orchestrator.stderr.0", ours[:half])
 				n.write("a", "orchestrator.stdout.0", ours)
 			},
-			want: []string{"CG003 field 0", "CG0F0 exclusion 0"},
+			want: []string{"CG003 field 0", "CG0F0 window 0"},
 		},
 		{
 			name: "numeric order of indices",
