@@ -66,6 +66,22 @@ func TestLogsScan(t *testing.T) {
 	}
 }
 
+// TestLogsScanOfNothing: a path that is empty, as a script's variable is that was
+// never set, names no directory, and least of all the current one.
+func TestLogsScanOfNothing(t *testing.T) {
+	t.Chdir(t.TempDir())
+	line := "2026-01-20T10:00:01.250Z  INFO  === Starting envd ===\r  {\"sandbox.id\": \"i1\"}\n"
+	if err := os.WriteFile("orchestrator.stdout.0", []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{""}, {".", ""}, {"--follow", ""}} {
+		out, code := runRoot(t, append([]string{"logs", "scan"}, args...)...)
+		if code != 3 || !strings.Contains(out, "an empty path") {
+			t.Errorf("%q: exit code %d:\n%s", args, code, out)
+		}
+	}
+}
+
 // TestLogsFitTheTerminal: no line of the table is wider than the terminal, and
 // what was left out is told.
 func TestLogsFitTheTerminal(t *testing.T) {

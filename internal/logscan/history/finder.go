@@ -81,6 +81,9 @@ func newFinder() *finder { return &finder{listed: map[string]*listing{}} }
 func (d *finder) find(ctx context.Context, paths []string) (files []logFile, troubles []string, err error) {
 	roots, resolved := make([]string, 0, len(paths)), make([]string, 0, len(paths))
 	for _, path := range paths {
+		if path == "" {
+			return nil, nil, errors.New("look for logs: an empty path was given, perhaps by a variable that is not set; name a file or a directory of logs")
+		}
 		root, err := filepath.EvalSymlinks(path)
 		whole, other := resolve(path)
 		if err = cmp.Or(err, other); err != nil {
