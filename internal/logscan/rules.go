@@ -291,17 +291,26 @@ var fragments = sync.OnceValue(func() map[string][]string {
 	return set
 })
 
-// beginnings are those of failures of which, where a kernel's message cuts them
-// in own, neither side has enough words for a fragment: the end of the line, or
-// of what stands before the kernel's message, shows that they were cut.
-var beginnings = []struct{ common, own string }{
-	{"failed to create user ", "cgroup"},
-	{"failed to create pty ", "cgroup"},
-	{"failed to create ptys ", "cgroup"},
-	{"failed to create socat ", "cgroup"},
-	{"failed to create socats ", "cgroup"},
-	{"failed to calcu", "late host metrics"},
+// beginnings are those of failures of which, where another line cuts them in own,
+// neither side has enough words for a fragment: the end of the line, or what
+// follows, shows that they were cut. With from to to bytes of own others' texts go
+// on as well, as "failed to create user config" does: there it must be what a line
+// begins with.
+var beginnings = []struct {
+	common, own string
+	from, to    int
+}{
+	{"failed to create user ", "cgroup", 1, 1},
+	{"failed to create pty ", "cgroup", 1, 1},
+	{"failed to create ptys ", "cgroup", 1, 1},
+	{"failed to create socat ", "cgroup", 1, 1},
+	{"failed to create socats ", "cgroup", 1, 1},
+	{"failed to calcu", "late host metrics", len("late"), len("late host me")},
 }
+
+// lineBegins is what lines begin with: the kernel's, Firecracker's, which share
+// the console's way, JSON, syslog's, and those of common loggers.
+var lineBegins = pattern(`^(?:\[|\{ ?"|<\d+>|\d{4}[-/]\d\d[-/]\d\d|[A-Z][a-z]{2} \d{1,2} \d\d:|[IWEF]\d{4} \d\d:|(?:time|level|lvl|ts|msg)=|(?:TRACE|DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL)\b)`)
 
 // beginningSign is what every beginning holds before its own words.
 const beginningSign = "failed to c"
@@ -312,10 +321,22 @@ func cutOff(message string) bool {
 	if !strings.HasPrefix(message, beginningSign) {
 		return false
 	}
-	begun, _, _ := strings.Cut(message, "[")
 	for _, text := range beginnings {
-		if len(begun) > len(text.common) && strings.HasPrefix(text.common+text.own, begun) {
+		rest, begun := strings.CutPrefix(message, text.common)
+		if !begun {
+			continue
+		}
+		n := 0
+		for n < min(len(rest), len(text.own)) && rest[n] == text.own[n] {
+			n++
+		}
+		if n > 0 && (n == len(rest) || n < text.from || n > text.to) {
 			return true
+		}
+		for i := range n {
+			if lineBegins().MatchString(rest[i+1:]) {
+				return true
+			}
 		}
 	}
 	return false

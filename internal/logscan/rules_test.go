@@ -199,6 +199,9 @@ func TestNotFailures(t *testing.T) {
 		{"a quoted command, cut in front", `grep falling back to no-op cgroup manager /x","message":"Process with pid 9 started"}`, evidence.FindingUnknown},
 		{"a quoted command, cut behind", `{"level":"info","command":"grep falling back to no-op cgroup manager`, evidence.FindingUnknown},
 		{"cut by a kernel line", "failed to create cgr[    1.23] random: crng init done", evidence.FindingUnknown},
+		{"a line that was cut by any other", "failed to create socat cghandled", evidence.FindingUnknown},
+		{"a line that was cut by any other", "failed to calculahandled", evidence.FindingUnknown},
+		{"a line that was cut by any other", "failed to calculate host methandled", evidence.FindingUnknown},
 		{"the rest of a cut line", "oup2 manager: failed to create groups", evidence.FindingUnknown},
 		{"the rest of a cut line", "k to no-op cgr", evidence.FindingUnknown},
 		{"a new text", "memory cgroup limits were not applied: device or resource busy", evidence.FindingUnknown},
@@ -492,11 +495,21 @@ func TestOthers(t *testing.T) {
 	}
 }
 
+// cutters are lines that come out in the midst of envd's: the kernel's,
+// Firecracker's, which shares its standard output with the console (firecracker
+// src/vmm/src/logger), and other programs'.
+var cutters = []string{
+	"[    1.234567] random: crng init done",
+	"2026-01-20T10:00:01.250123456 [anonymous-instance:fc_api:INFO] The API server received a Get request on \"/\".",
+	`{"level":"info","ts":1768903201.25,"msg":"handled"}`,
+	"2026/01/20 10:00:01 handled", "Jan 20 10:00:01 node sshd[77]: handled", `time="2026-01-20T10:00:01Z" level=info msg=handled`,
+	"level=info msg=handled", "<6>handled", "I0120 10:00:01.250123 77 main.go:7] handled", "INFO handled",
+}
+
 // TestTruncated: of a failure that is cut anywhere, as the kernel does that
 // prints a message of its own into it, nothing but a failure or an unknown line
 // is made, and one side at least is not silent.
 func TestTruncated(t *testing.T) {
-	const kernel = "[    1.234567] random: crng init done"
 	for _, rule := range rules {
 		if rule.Class != evidence.FindingFailure {
 			continue
@@ -504,7 +517,8 @@ func TestTruncated(t *testing.T) {
 		for _, sample := range rule.Samples {
 			for cut := range len(sample) {
 				for _, shape := range shapes {
-					for _, parts := range [][]string{{sample[:cut], sample[cut:]}, {sample[:cut] + kernel, sample[cut:]}} {
+					for _, cutter := range append([]string{""}, cutters...) {
+						parts := []string{sample[:cut] + cutter, sample[cut:]}
 						found := 0
 						for _, part := range parts {
 							log := scanAll(shape.wrap(part) + "\n")
@@ -539,6 +553,10 @@ func TestTruncated(t *testing.T) {
 // TestNotTorn: what others print, whole or cut, is no part of envd's failures.
 func TestNotTorn(t *testing.T) {
 	for _, message := range []string{
+		"failed to create user c3po: exists", "failed to create user c: exists", "failed to create user ck9f3Ab: exists", "failed to create user C: x",
+		"failed to create pty connection", "failed to create socat command: x", "failed to create socat container", "failed to create user cK9: x",
+		"failed to calculate CPU usage", "failed to calculate SHA256: x", "failed to calculate hash", "failed to calculate host memory: x",
+		"failed to calculate 7 sums", "failed to calculate host CPU usage", "failed to calculate latency", "failed to calculate {x}",
 		"failed to create user", "failed to create user config", "failed to create user context: x", "failed to create pty", "failed to create pty: x",
 		"failed to create socat", "failed to create socket: x", "failed to create s[    1.23] random: crng init done",
 		"failed to calculate the size", "failed to call home", "failed to c", "failed to ",
