@@ -156,26 +156,45 @@ func hinted(err error) error {
 }
 
 // readable is an error where a file is packed and its name does not say so, or
-// its letters are of two bytes: searched as it is it would hold no failure.
+// its letters are of two bytes.
 func readable(file *os.File) error {
 	if strings.HasSuffix(file.Name(), ".gz") {
-		return nil
+		return nil // what it holds is looked at when it is unpacked
 	}
-	const longest = 6
-	head := make([]byte, longest)
+	head := make([]byte, markSize)
 	n, err := file.ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	for _, mark := range wide {
-		if strings.HasPrefix(string(head[:n]), mark) {
-			return fmt.Errorf("%s is in UTF-16, which is not read here: convert it (iconv -f UTF-16 -t UTF-8)", file.Name())
-		}
-	}
-	for _, magic := range packed {
-		if strings.HasPrefix(string(head[:n]), magic) {
-			return fmt.Errorf("%s is packed and its name does not say so: unpack it, or let its name end in .gz where it is gzip's", file.Name())
-		}
+	switch markOf(head[:n]) {
+	case markWide:
+		return fmt.Errorf("%s is in UTF-16, which is not read here: convert it (iconv -f UTF-16 -t UTF-8)", file.Name())
+	case markPacked:
+		return fmt.Errorf("%s is packed and its name does not say so: unpack it, or let its name end in .gz where it is gzip's", file.Name())
 	}
 	return nil
+}
+
+// mark is what the first bytes of a text say that it is. Searched as they are,
+// all but plain ones would hold no failure.
+type mark int
+
+const (
+	markPlain mark = iota
+	markWide
+	markPacked
+)
+
+// markSize is how many bytes show a text's mark.
+const markSize = 6
+
+func markOf(head []byte) mark {
+	begins := func(sign string) bool { return strings.HasPrefix(string(head), sign) }
+	switch {
+	case slices.ContainsFunc(wide, begins):
+		return markWide
+	case slices.ContainsFunc(packed, begins):
+		return markPacked
+	}
+	return markPlain
 }

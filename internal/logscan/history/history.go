@@ -444,6 +444,14 @@ func (w *worker) unpack(ctx context.Context, path, next string) (int64, error) {
 		return 0, fmt.Errorf("unpack %s: %w", path, err)
 	}
 	t := &window{r: until{ctx, unpacked}}
+	head := make([]byte, markSize)
+	got, _ := t.ReadAt(head, 0) // its reading proper tells of errors
+	switch markOf(head[:got]) {
+	case markWide:
+		return 0, fmt.Errorf("%s holds UTF-16, which is not read here: unpack and convert it (iconv -f UTF-16 -t UTF-8)", path)
+	case markPacked:
+		return 0, fmt.Errorf("%s holds what is packed once more: unpack it", path)
+	}
 	n, err := w.scanner.Scan(t, 0, func(l search.Line) { w.line(t, l, path, l.Offset) })
 	if last := len(t.kept) - 1; next != "" && err == nil && last >= 0 && t.kept[last] != '\n' {
 		w.torn(path, next)
