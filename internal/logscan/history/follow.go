@@ -53,7 +53,7 @@ func Follow(ctx context.Context, paths []string, options Options) (Report, error
 			f.refresh(context.WithoutCancel(ctx))
 			f.look(true)
 			f.report.Newest = time.Now()
-			return s.conclude(), nil
+			return f.conclude(), nil
 		}
 	}
 }
@@ -77,13 +77,14 @@ type follow struct {
 	held    map[identity]int
 	watch   watch
 	watched map[int]*tailed
+	arrivals
 }
 
 func newFollow(s *scan, paths []string) *follow {
 	f := &follow{
 		worker: newWorker(s), paths: paths, finder: newFinder(), block: make([]byte, edge), head: make([]byte, maxHead),
 		current: map[string]*tailed{}, tails: map[*tailed]bool{}, held: map[identity]int{},
-		watch: newWatch(), watched: map[int]*tailed{},
+		watch: newWatch(), watched: map[int]*tailed{}, arrivals: newArrivals(),
 	}
 	f.finder.held = func(id identity) bool { _, held := f.held[id]; return held }
 	return f
@@ -130,6 +131,7 @@ func (f *follow) refresh(ctx context.Context) {
 		f.note(trouble)
 	}
 	f.take(files, false)
+	f.forget(files)
 	for t := range f.tails {
 		f.letGo(t)
 		t.due = true
@@ -141,7 +143,11 @@ func (f *follow) refresh(ctx context.Context) {
 func (f *follow) take(files []logFile, history bool) {
 	var fresh []*tailed
 	for _, file := range files {
-		if _, held := f.held[file.id]; held || file.packed {
+		if file.packed {
+			f.arrived(file, history)
+			continue
+		}
+		if _, held := f.held[file.id]; held {
 			continue
 		}
 		t := f.current[file.stream]
@@ -240,6 +246,7 @@ func (f *follow) drop(t *tailed) {
 	if t.read < t.text.size {
 		return // a line goes on in the next file
 	}
+	f.remember(t)
 	f.closeFiles(t.text.parts)
 	t.text = text{size: t.text.size}
 }
@@ -254,6 +261,7 @@ func (f *follow) letGo(t *tailed) {
 		return
 	}
 	f.lookAtOne(t, true)
+	f.remember(t)
 	f.closeFiles(t.text.parts)
 	delete(f.tails, t)
 }

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +21,38 @@ type followed struct {
 	*follow
 
 	path string
+}
+
+func remove(l followed, path string) {
+	if err := os.Remove(path); err != nil {
+		l.Fatal(err)
+	}
+}
+
+// packFile packs a file as gzip does, which removes it then.
+func packFile(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path+".gz", pack(t, string(text)))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fileSize is a file's size, 0 where it is not there.
+func fileSize(t *testing.T, path string) int {
+	t.Helper()
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(info.Size())
 }
 
 // TestFollowsRotation: whatever becomes of a log's name, what was written is
@@ -123,6 +156,68 @@ func TestFollowsRotation(t *testing.T) {
 			}
 			write(l.T, path, record(3, "i6", fallback))
 		}, Failures, 2, "new.log was cut while it was followed"},
+		{"packed after it was followed", func(l followed) {
+			rename(l, l.path+".1.gz", l.path+".2.gz")
+			rename(l, l.path, l.path+".1")
+			write(l.T, l.path, boot)
+			l.refresh(l.Context())
+			packFile(l.T, l.path+".1")
+		}, Clean, 0, ""},
+		{"packed after it was followed and let go", func(l followed) {
+			text, err := os.ReadFile(l.path)
+			if err != nil {
+				l.Fatal(err)
+			}
+			remove(l, l.path)
+			write(l.T, l.path, boot)
+			l.refresh(l.Context())
+			l.refresh(l.Context())
+			write(l.T, l.path+"-20260120.gz", pack(l.T, string(text)))
+		}, Clean, 0, ""},
+		{"renamed and packed between two looks", func(l followed) {
+			write(l.T, l.path, failed)
+			rename(l, l.path+".1.gz", l.path+".2.gz")
+			rename(l, l.path, l.path+".1")
+			packFile(l.T, l.path+".1")
+			write(l.T, l.path, boot)
+		}, Failures, 1, ""},
+		{"seen while it is packed", func(l followed) {
+			rename(l, l.path, l.path+".3")
+			write(l.T, l.path, boot)
+			text, err := os.ReadFile(l.path + ".3")
+			if err != nil {
+				l.Fatal(err)
+			}
+			packed := pack(l.T, string(text))
+			for _, end := range []int{0, 5, len(packed) / 2, len(packed) - 1} {
+				write(l.T, l.path+".3.gz", packed[:end][min(end, fileSize(l.T, l.path+".3.gz")):])
+				l.refresh(l.Context())
+			}
+			write(l.T, l.path+".3.gz", packed[len(packed)-1:])
+			remove(l, l.path+".3")
+		}, Clean, 0, ""},
+		{"a packed one that was never seen", func(l followed) {
+			write(l.T, l.path+"-20260120.gz", pack(l.T, failed))
+		}, Unproven, 0, "x.log-20260120.gz came while the logs were followed and was not read"},
+		{"a packed one that was never seen, and was removed", func(l followed) {
+			write(l.T, l.path+"-20260120.gz", pack(l.T, failed))
+			l.refresh(l.Context())
+			remove(l, l.path+"-20260120.gz")
+		}, Unproven, 0, "x.log-20260120.gz came while the logs were followed and was not read"},
+		{"a packed one that begins as the log and goes on", func(l followed) {
+			text, err := os.ReadFile(l.path)
+			if err != nil {
+				l.Fatal(err)
+			}
+			write(l.T, l.path+".2.gz", pack(l.T, string(text)+failed))
+		}, Unproven, 0, "x.log.2.gz came while the logs were followed and was not read"},
+		{"a packed one of another log", func(l followed) {
+			text, err := os.ReadFile(l.path)
+			if err != nil {
+				l.Fatal(err)
+			}
+			write(l.T, filepath.Join(filepath.Dir(l.path), "y.log.gz"), pack(l.T, string(text)))
+		}, Unproven, 0, "y.log.gz came while the logs were followed and was not read"},
 		{"a line without end at the end", func(l followed) {
 			write(l.T, l.path, fallback)
 		}, Failures, 1, ""},
