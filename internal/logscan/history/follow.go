@@ -365,7 +365,12 @@ func (f *follow) read(t *tailed, all bool) {
 			f.line(&t.text, l, path, offset)
 		})
 		f.report.Bytes += n
-		if err == nil && !t.log.control {
+		if !t.log.journal {
+			head := f.block[:min(near, end-from)]
+			n, _ := t.text.ReadAt(head, from) // what reads all of it tells of errors
+			f.mind(t.log, head[:n])
+		}
+		if err == nil && !t.log.settled() {
 			err = f.lookIn(t.log, io.NewSectionReader(&t.text, from, end-from), f.block, func(offset int64) place {
 				path, inFile := t.text.at(from + offset)
 				return place{path, inFile}

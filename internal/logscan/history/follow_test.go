@@ -218,6 +218,11 @@ func TestFollowsRotation(t *testing.T) {
 			}
 			write(l.T, filepath.Join(filepath.Dir(l.path), "y.log.gz"), pack(l.T, string(text)))
 		}, Unproven, 0, "y.log.gz came while the logs were followed and was not read"},
+		{"journald's bytes behind its texts", func(l followed) {
+			write(l.T, l.path, journal(2, true, booted))
+			l.look(false)
+			write(l.T, l.path, journal(3, false, fallback))
+		}, Unproven, 0, "take journalctl -o cat"},
 		{"a line without end at the end", func(l followed) {
 			write(l.T, l.path, fallback)
 		}, Failures, 1, ""},

@@ -444,8 +444,9 @@ func (w *worker) unpack(ctx context.Context, path, next string) (int64, error) {
 		return 0, fmt.Errorf("unpack %s: %w", path, err)
 	}
 	t := &window{r: until{ctx, unpacked}}
-	head := make([]byte, markSize)
+	head := make([]byte, near)
 	got, _ := t.ReadAt(head, 0) // its reading proper tells of errors
+	w.mind(w.log, head[:got])
 	switch markOf(head[:got]) {
 	case markWide:
 		return 0, fmt.Errorf("%s holds UTF-16, which is not read here: unpack and convert it (iconv -f UTF-16 -t UTF-8)", path)
@@ -453,6 +454,7 @@ func (w *worker) unpack(ctx context.Context, path, next string) (int64, error) {
 		return 0, fmt.Errorf("%s holds what is packed once more: unpack it", path)
 	}
 	n, err := w.scanner.Scan(t, 0, func(l search.Line) { w.line(t, l, path, l.Offset) })
+	w.mind(w.log, t.kept[max(0, len(t.kept)-near):])
 	if last := len(t.kept) - 1; next != "" && err == nil && last >= 0 && t.kept[last] != '\n' {
 		w.torn(path, next)
 	}
@@ -588,8 +590,11 @@ func (s *scan) found(class evidence.FindingClass) bool {
 // bytes: guests print stretches without any.
 const edge = 256 << 10
 
-// times notes from when to when a text goes.
+// times notes from when to when a text goes, and whether it is journald's.
 func (s *scan) times(l *log, t *text) {
+	head := make([]byte, min(near, t.size))
+	n, _ := t.ReadAt(head, 0) // its reading proper tells of errors
+	s.mind(l, head[:n])
 	first := timeIn(io.NewSectionReader(t, 0, min(edge, t.size)))
 	var last time.Time
 	// Nearly every text's last lines have one.
@@ -601,6 +606,7 @@ func (s *scan) times(l *log, t *text) {
 		if t.size > reach {
 			_, end, _ = bytes.Cut(end, feed) // it begins within a line
 		}
+		s.mind(l, end)
 		if last = lastTime(end); !last.IsZero() {
 			break
 		}

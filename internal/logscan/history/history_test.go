@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -57,6 +58,25 @@ func pack(t *testing.T, text string) string {
 	return packed.String()
 }
 
+// journal is a guest's line in the orchestrator's log as journalctl -o json has
+// it: as a text, or as bytes, as journald does where it holds control characters.
+func journal(minute int, text bool, message string) string {
+	said := strings.TrimSuffix(record(minute, "i1", message), "\n")
+	var data any = strings.NewReplacer("\r", "", "\x1b[34m", "", "\x1b[0m", "").Replace(said)
+	if !text {
+		numbers := []int{}
+		for _, b := range []byte(said) {
+			numbers = append(numbers, int(b))
+		}
+		data = numbers
+	}
+	line, err := json.Marshal(map[string]any{"MESSAGE": data, "__REALTIME_TIMESTAMP": strconv.FormatInt(at(minute).UnixMicro(), 10), "_PID": "7"})
+	if err != nil {
+		panic(err)
+	}
+	return string(line) + "\n"
+}
+
 func at(minute int) time.Time { return time.Date(2026, 1, 20, 10, minute, 0, 0, time.UTC) }
 
 const logs = "alloc/a/alloc/logs/orchestrator.stdout."
@@ -97,6 +117,17 @@ func TestScan(t *testing.T) {
 		{name: "packed", files: map[string]string{"x.log.1.gz": pack(t, boot+record(2, "i1", fallback))}, want: Failures, found: "CG003 tpl i1 1"},
 		{name: "packed and cut", files: map[string]string{"x.log.1.gz": pack(t, strings.Repeat(boot, 1000))[:40], "y.log": boot}, want: Unproven, reason: "unpack"},
 		{name: "packed and whole", files: map[string]string{"x.log.1.gz": pack(t, boot)}, want: Clean},
+		{name: "journald's bytes", files: map[string]string{"x.log": journal(1, true, booted) + journal(2, false, fallback)}, want: Unproven, reason: "x.log: what journald says at byte "},
+		{name: "journald's bytes among texts", files: map[string]string{"x.log": journal(1, true, booted) + strings.Repeat(journal(1, true, "hello"), 3000) + journal(2, false, fallback) + strings.Repeat(journal(3, true, "hello"), 3000)}, want: Unproven, reason: "take journalctl -o cat"},
+		{name: "journald's bytes alone", files: map[string]string{"x.log": journal(2, false, fallback), "y.log": boot}, want: Unproven, reason: "take journalctl -o cat"},
+		{name: "journald's bytes, packed", files: map[string]string{"x.log.gz": pack(t, journal(1, true, booted)+strings.Repeat(journal(1, true, "hello"), 3000)+journal(2, false, fallback)+journal(1, true, "hello"))}, want: Unproven, reason: "take journalctl -o cat"},
+		{name: "journald's bytes behind another's lines", files: map[string]string{"x.log": boot + strings.Repeat(record(1, "i1", "hello"), 3000) + journal(2, false, fallback) + journal(1, true, "hello")}, want: Unproven, reason: "take journalctl -o cat"},
+		{name: "journald's bytes, with blanks", files: map[string]string{"x.log": journal(1, true, booted) + strings.Replace(journal(2, false, fallback), `"MESSAGE":[`, `"MESSAGE" : [`, 1)}, want: Unproven, reason: "take journalctl -o cat"},
+		{name: "what journald left out", files: map[string]string{"x.log": journal(1, true, booted) + `{"MESSAGE":null,"__REALTIME_TIMESTAMP":"1768903320000000"}` + "\n"}, want: Unproven, reason: "take journalctl -o cat"},
+		{name: "journald's bytes of an earlier time", files: map[string]string{"x.log": journal(1, false, fallback) + journal(2, true, booted) + journal(4, true, booted)}, since: at(2), want: Clean},
+		{name: "journald's texts", files: map[string]string{"x.log": journal(1, true, booted) + journal(2, true, `{"MESSAGE":[1]} and "MESSAGE":[2]`)}, want: Clean},
+		{name: "journald's bytes in a guest's mouth", files: map[string]string{"x.log": boot + record(2, "i1", `{"MESSAGE":[102,97]}`)}, want: Clean},
+		{name: "journald's bytes beside a failure", files: map[string]string{"x.log": journal(1, true, fallback) + journal(2, false, fallback)}, want: Failures, found: "CG003 tpl i1 1"},
 		{name: "packed twice", files: map[string]string{"x.log.1.gz": pack(t, pack(t, boot+record(2, "i1", fallback))), "y.log": boot}, want: Unproven, reason: "x.log.1.gz holds what is packed once more"},
 		{name: "another packing within", files: map[string]string{"x.log.1.gz": pack(t, "\xfd7zXZ\x00abc"), "y.log": boot}, want: Unproven, reason: "x.log.1.gz holds what is packed once more"},
 		{name: "UTF-16 in a packed file", files: map[string]string{"x.log.1.gz": pack(t, "\xff\xfec\x00g\x00r\x00o\x00u\x00p\x00"), "y.log": boot}, want: Unproven, reason: "x.log.1.gz holds UTF-16"},

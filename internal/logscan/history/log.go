@@ -25,7 +25,13 @@ type log struct {
 	// sandbox: a record names one; control: so much as one line of a guest's
 	// boot came out of it.
 	sandbox, control bool
+	// journal: its lines are, or may be, as journalctl -o json writes them;
+	// unsearched: one of them says what cannot be searched, which is told.
+	journal, unsearched bool
 }
+
+// settled tells whether nothing more is looked for in it.
+func (l *log) settled() bool { return l.control && (!l.journal || l.unsearched) }
 
 // of is the log of a file.
 func (s *scan) of(f logFile) *log {
@@ -41,11 +47,11 @@ func (s *scan) of(f logFile) *log {
 
 // lookForControls reads the logs once more of which no boot line was met, each
 // up to the first: without one, nothing shows that guests' consoles come out in
-// it.
+// it. Those of journald are read up to the first line that could not be searched.
 func (s *scan) lookForControls(ctx context.Context, files []logFile) {
 	silent := map[*log][]logFile{}
 	for _, f := range files {
-		if l := s.of(f); !l.control && !s.failed[f.path] {
+		if l := s.of(f); !l.settled() && !s.failed[f.path] {
 			silent[l] = append(silent[l], f)
 		}
 	}
@@ -57,7 +63,7 @@ func (s *scan) lookForControls(ctx context.Context, files []logFile) {
 			for l := range logs {
 				// The newest first: it is the likeliest to be of the time that is
 				// asked for.
-				for i := len(silent[l]) - 1; i >= 0 && !l.control && ctx.Err() == nil; i-- {
+				for i := len(silent[l]) - 1; i >= 0 && !l.settled() && ctx.Err() == nil; i-- {
 					if err := s.lookInFile(ctx, l, silent[l][i], buf); err != nil && ctx.Err() == nil {
 						s.uncoveredf("look for boots: %v", err)
 					}
@@ -105,7 +111,7 @@ func (s *scan) lookIn(l *log, r io.Reader, buf []byte, at func(int64) place) err
 		s.lookAt(l, buf[:end], func(offset int) place { return at(base + int64(offset)) })
 		base += int64(end)
 		switch n = copy(buf, buf[end:n]); {
-		case l.control, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		case l.settled(), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return nil
 		case err != nil:
 			return err
@@ -113,8 +119,8 @@ func (s *scan) lookIn(l *log, r io.Reader, buf []byte, at func(int64) place) err
 	}
 }
 
-// lookAt notes whether a block of a log holds a line of a boot, and whether it
-// holds one that names a sandbox.
+// lookAt notes whether a block of a log holds a line of a boot, whether it holds
+// one that names a sandbox, and whether one of journald's that cannot be searched.
 func (s *scan) lookAt(l *log, block []byte, at func(int) place) {
 	if !s.Since.IsZero() {
 		if last := lastTime(block); !last.IsZero() && last.Before(s.Since) {
@@ -132,6 +138,61 @@ func (s *scan) lookAt(l *log, block []byte, at func(int) place) {
 		return true
 	})
 	l.sandbox = l.sandbox || s.holds(block, logscan.SandboxSigns, func(record logscan.Record, _ int) bool { return record.SandboxID != "" })
+	if !l.journal || l.unsearched {
+		return
+	}
+	if offset := s.unsearched(block); offset >= 0 {
+		l.unsearched = true
+		where := at(offset)
+		s.uncoveredf("%s: what journald says at byte %d, and perhaps elsewhere, is an array of bytes or left out, and was not searched: take journalctl -o cat --all", where.source, where.offset)
+	}
+}
+
+// The fields of journalctl -o json of which a line has one near its beginning, and
+// the one that says what was said.
+var (
+	journalSigns = [][]byte{journalMessage, []byte(`"__REALTIME_TIMESTAMP"`), []byte(`"__CURSOR"`)}
+
+	journalMessage = []byte(`"MESSAGE"`)
+)
+
+// isJournal tells whether some lines of a text are as journalctl -o json writes
+// them.
+func isJournal(text []byte) bool {
+	return (bytes.HasPrefix(text, []byte("{")) || bytes.Contains(text, []byte("\n{"))) && logscan.Holds(text, journalSigns)
+}
+
+// mind notes whether a log is journald's, by a stretch of it.
+func (s *scan) mind(l *log, text []byte) {
+	if isJournal(text) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		l.journal = true
+	}
+}
+
+// unsearched is where the first line of a block begins that counts and of which
+// journald wrote the message as an array of bytes, since it holds control
+// characters, or as null, since it is long (systemd, Journal JSON Format); -1
+// where there is none.
+func (s *scan) unsearched(block []byte) int {
+	for from := 0; ; {
+		at := bytes.Index(block[from:], journalMessage)
+		if at < 0 {
+			return -1
+		}
+		begin := bytes.LastIndexByte(block[:from+at], '\n') + 1
+		from += at + len(journalMessage)
+		value, is := bytes.CutPrefix(bytes.TrimLeft(block[from:], " "), []byte(":"))
+		value = bytes.TrimLeft(value, " ")
+		if !is || block[begin] != '{' || !bytes.HasPrefix(value, []byte("[")) && !bytes.HasPrefix(value, []byte("null")) {
+			continue
+		}
+		line, _, _ := bytes.Cut(block[begin:], feed)
+		if at := logscan.TimeOf(line); at.IsZero() || !at.Before(s.Since) {
+			return begin
+		}
+	}
 }
 
 // booted keeps the first control for the report, whichever worker comes first. The
