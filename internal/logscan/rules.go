@@ -190,7 +190,7 @@ var rules = []Rule{
 		Samples: []string{
 			"cgroup: Disabling memory control group subsystem", "cgroup: Disabling pressure control group feature", "cgroup: Unknown subsys name 'net_cls'",
 			`cgroup: cgroup2: unknown option "memory_recursiveprot"`, "cgroup: fork rejected by pids controller in /user",
-			"cgroup: cgroup: disabling cgroup2 socket matching due to net_prio or net_cls activation",
+			"cgroup: cgroup: disabling cgroup2 socket matching due to net_prio or net_cls activation", //nolint:dupword // as the kernel prints it
 			"cgroup: option changes via remount are deprecated (pid=1 comm=systemd)",
 			`cgroup: option or name mismatch, new: 0x0 "", old: 0x4 "systemd"`,
 			`cgroup: runc (77) created nested cgroup for controller "memory" which has incomplete hierarchy support. Nested cgroups may change behavior in the future.`,
@@ -293,19 +293,19 @@ var fragments = sync.OnceValue(func() map[string][]string {
 
 // beginnings are those of failures of which, where another line cuts them in own,
 // neither side has enough words for a fragment: the end of the line, or what
-// follows, shows that they were cut. With from to to bytes of own others' texts go
-// on as well, as "failed to create user config" does: there it must be what a line
-// begins with.
+// follows, shows that they were cut. Up to from bytes of own, and with more than
+// to, whatever follows does; in between others' texts go on as well, as "failed to
+// create user config" does, and it must be what a line begins with.
 var beginnings = []struct {
 	common, own string
 	from, to    int
 }{
-	{"failed to create user ", "cgroup", 1, 1},
-	{"failed to create pty ", "cgroup", 1, 1},
-	{"failed to create ptys ", "cgroup", 1, 1},
-	{"failed to create socat ", "cgroup", 1, 1},
-	{"failed to create socats ", "cgroup", 1, 1},
-	{"failed to calcu", "late host metrics", len("late"), len("late host me")},
+	{"failed to create user ", "cgroup", 0, 1},
+	{"failed to create pty ", "cgroup", 0, 1},
+	{"failed to create ptys ", "cgroup", 0, 1},
+	{"failed to create socat ", "cgroup", 0, 1},
+	{"failed to create socats ", "cgroup", 0, 1},
+	{"failed to calcu", "late host metrics", len("lat"), len("late host me")},
 }
 
 // lineBegins is what lines begin with: the kernel's, Firecracker's, which share
@@ -330,7 +330,7 @@ func cutOff(message string) bool {
 		for n < min(len(rest), len(text.own)) && rest[n] == text.own[n] {
 			n++
 		}
-		if n > 0 && (n == len(rest) || n < text.from || n > text.to) {
+		if n > 0 && (n == len(rest) || n <= text.from || n > text.to) {
 			return true
 		}
 		for i := range n {

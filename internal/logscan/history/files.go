@@ -167,6 +167,7 @@ func readable(file *os.File) error {
 		return err
 	}
 	switch markOf(head[:n]) {
+	case markPlain:
 	case markWide:
 		return fmt.Errorf("%s is in UTF-16, which is not read here: convert it (iconv -f UTF-16 -t UTF-8)", file.Name())
 	case markPacked:

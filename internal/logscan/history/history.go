@@ -448,6 +448,7 @@ func (w *worker) unpack(ctx context.Context, path, next string) (int64, error) {
 	got, _ := t.ReadAt(head, 0) // its reading proper tells of errors
 	w.mind(w.log, head[:got])
 	switch markOf(head[:got]) {
+	case markPlain:
 	case markWide:
 		return 0, fmt.Errorf("%s holds UTF-16, which is not read here: unpack and convert it (iconv -f UTF-16 -t UTF-8)", path)
 	case markPacked:
