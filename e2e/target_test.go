@@ -355,7 +355,7 @@ func (t *target) collectOptions(template config.Template, number int) collect.Op
 		Live: func(text string) {
 			GinkgoWriter.Printf("%s: log: %s\n", evidence.NameOf(template.Name, number), redact.Terminal(suite.redactor.String(text)))
 		},
-		Learn:       suite.redactor.Learn,
+		Redactor:    suite.redactor,
 		Disk:        diskReader(suite.config.Builds()),
 		MayKeep:     flags.keep,
 		Experiments: suite.config.WantsExperiments(), Again: requirement.CPUAgain,

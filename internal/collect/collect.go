@@ -19,6 +19,7 @@ import (
 	"sandproof/internal/config"
 	"sandproof/internal/evidence"
 	"sandproof/internal/logscan"
+	"sandproof/internal/redact"
 	"sandproof/internal/sandboxapi"
 	"sandproof/internal/sandboxapi/envd"
 )
@@ -56,9 +57,9 @@ type Options struct {
 	// by another goroutine; nil where nobody looks. They are as the log has them:
 	// whoever shows one takes secrets out first, and then makes it harmless.
 	Live func(text string)
-	// Learn is told the sandbox's own tokens, which must not come out; nil where
-	// nobody shows anything.
-	Learn func(secrets ...string)
+	// Redactor is told the sandbox's own tokens, and takes secrets out of what is cut
+	// before anybody else could; nil is one of its own.
+	Redactor *redact.Redactor
 	// Probe is the guest probe's binary.
 	Probe []byte
 	// Disk reads what the storage holds of a build; nil where none is configured.
@@ -99,6 +100,9 @@ type Session struct {
 
 // New prepares a session; nothing happens yet.
 func New(o Options) *Session {
+	if o.Redactor == nil {
+		o.Redactor = redact.New()
+	}
 	return &Session{
 		options: o, tried: map[evidence.Piece]bool{}, id: rand.Text(), ended: &ending{came: make(chan struct{})},
 		evidence: &evidence.Sandbox{
@@ -155,6 +159,7 @@ func (s *Session) Open(ctx context.Context) {
 	api.SandboxID, api.TemplateID, api.Alias, api.EnvdVersion = sandbox.SandboxID, sandbox.TemplateID, sandbox.Alias, sandbox.EnvdVersion
 	s.evidence.API = api
 	if s.window != nil {
+		s.window.Hide(s.options.Redactor)
 		s.window.Excuse(s.options.Waivers)
 		s.window.Watch(ctx, sandbox.SandboxID, logscan.Settling{
 			Quiet: s.options.Intervals.LogQuiet, Cap: s.options.Intervals.LogCap, Poll: s.options.Intervals.Poll,
@@ -171,12 +176,9 @@ func (s *Session) Open(ctx context.Context) {
 
 // learn tells of the tokens that open the sandbox.
 func (s *Session) learn() {
-	if s.options.Learn == nil {
-		return
-	}
-	s.options.Learn(s.sandbox.EnvdAccessToken)
+	s.options.Redactor.Learn(s.sandbox.EnvdAccessToken)
 	if token := s.sandbox.TrafficAccessToken; token != nil {
-		s.options.Learn(*token)
+		s.options.Redactor.Learn(*token)
 	}
 }
 

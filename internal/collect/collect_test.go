@@ -104,7 +104,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		_, _ = rw.Write([]byte(`{"sandboxID":"i1","templateID":"t1","envdVersion":"0.2.0","clientID":"x","code":0,"message":"Failed to place sandbox"}`))
 	case "GET /v2/sandboxes":
 		if !w.deleted && strings.Contains(r.URL.Query().Get("metadata"), w.metadata[MetadataSession]) {
-			_ = json.NewEncoder(rw).Encode(append(slices.Clone(w.strangers), sandboxapi.ListedSandbox{SandboxID: "i1", Metadata: w.metadata}))
+			_ = json.NewEncoder(rw).Encode(append(slices.Clone(w.strangers), sandboxapi.ListedSandbox{SandboxID: "i1", Metadata: w.metadata})) //nolint:errchkjson // its times are zero
 			return
 		}
 		_, _ = rw.Write([]byte("[]"))

@@ -75,7 +75,7 @@ func (s *Session) askLogs(ctx context.Context, log *evidence.Log) {
 	}
 	log.API.Entries = len(lines)
 	for _, l := range lines {
-		found := logscan.Said(l.Message, l.Timestamp)
+		found := logscan.Said(l.Message, l.Timestamp, s.options.Redactor)
 		for _, f := range found {
 			// What the orchestrator says stands in its own log, too.
 			if !slices.ContainsFunc(log.Findings, func(other evidence.Finding) bool { return other.Rule == f.Rule && other.Message == f.Message }) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"sandproof/internal/evidence"
+	"sandproof/internal/redact"
 )
 
 // benchLog is a log as a busy node writes it: one line in a hundred is of our
@@ -49,7 +50,7 @@ func BenchmarkRead(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		log := &evidence.Log{}
-		s := newScan("iours", "", nil, log)
+		s := newScan("iours", "", nil, redact.New(), log)
 		stretch.Read(b.Context(), s.feed)
 		s.finish()
 		if len(log.Findings) == 0 {

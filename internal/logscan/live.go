@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sandproof/internal/evidence"
+	"sandproof/internal/redact"
 )
 
 // Line is one line of a sandbox as it came, for the live view. No outcome rests
@@ -110,7 +111,7 @@ type view struct {
 }
 
 // newView shows lines beyond the context that it is begun in, until its end.
-func newView(ctx context.Context, stretches []Stretch, sandbox string, show func(Line)) *view {
+func newView(ctx context.Context, stretches []Stretch, sandbox string, secrets *redact.Redactor, show func(Line)) *view {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	v := &view{cancel: cancel}
 	v.done.Go(func() {
@@ -120,7 +121,7 @@ func newView(ctx context.Context, stretches []Stretch, sandbox string, show func
 			for _, stretch := range stretches {
 				if s, ok := stretch.(follows); ok {
 					for _, line := range s.live().take() {
-						showLine(line, sandbox, show)
+						showLine(line, sandbox, secrets, show)
 					}
 				}
 			}
@@ -143,12 +144,12 @@ func (v *view) end() {
 // showLine hands out what a line says of the sandbox, where its fields name it.
 // A message that goes on over several lines has its fields in the last one, and
 // what stands before is not shown.
-func showLine(line, sandbox string, show func(Line)) {
+func showLine(line, sandbox string, secrets *redact.Redactor, show func(Line)) {
 	for _, record := range Records([]byte(line)) {
 		if record.SandboxID != sandbox || record.ByText || record.Structured {
 			continue
 		}
-		l := Line{Message: bounded(record.Message)}
+		l := Line{Message: bounded(record.Message, secrets)}
 		for _, e := range endings {
 			if strings.HasPrefix(record.Message, e.text) {
 				l.End = e.end

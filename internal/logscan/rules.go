@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"sandproof/internal/evidence"
+	"sandproof/internal/redact"
 )
 
 // Rule recognises one kind of line.
@@ -459,8 +460,10 @@ func (r *Rule) knows(record Record) bool {
 }
 
 // finding makes a finding of a record that a rule matched.
-func (r *Rule) finding(record Record, raw []byte) evidence.Finding {
-	f := evidence.Finding{Rule: r.ID, Class: r.Class, Says: r.Says, Message: bounded(record.Message), Raw: bounded(string(raw)), Time: record.Time}
+func (r *Rule) finding(record Record, raw []byte, secrets *redact.Redactor) evidence.Finding {
+	f := evidence.Finding{
+		Rule: r.ID, Class: r.Class, Says: r.Says, Message: bounded(record.Message, secrets), Raw: bounded(string(raw), secrets), Time: record.Time,
+	}
 	if r.Match == nil {
 		return f
 	}
@@ -492,9 +495,13 @@ func directoryOf(group string) string {
 // maxText bounds the texts of a finding, in bytes.
 const maxText = 1000
 
-func bounded(text string) string {
-	if len(text) <= maxText {
-		return strings.ToValidUTF8(text, "\uFFFD")
+// bounded is a text without secrets, cut after they were taken out: half of one
+// is no secret that anybody knows.
+func bounded(text string, secrets *redact.Redactor) string {
+	const mostLookedAt = 16 * maxText
+	clean := secrets.String(text[:min(len(text), mostLookedAt)])
+	if len(clean) <= maxText {
+		return strings.ToValidUTF8(clean, "\uFFFD")
 	}
-	return strings.ToValidUTF8(text[:maxText], "\uFFFD") + "…"
+	return strings.ToValidUTF8(clean[:maxText], "\uFFFD") + "…"
 }

@@ -4,13 +4,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"sandproof/internal/evidence"
+	"sandproof/internal/redact"
 )
 
 // shapes are the ways in which a line that a guest printed can stand in a
@@ -60,7 +63,7 @@ func inJSON(messageKey, timeKey, message string) string {
 // scanAll feeds a text in pieces and returns what was found about iours.
 func scanAll(pieces ...string) *evidence.Log {
 	log := &evidence.Log{}
-	s := newScan("iours", evidence.CanaryLine("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), nil, log)
+	s := newScan("iours", evidence.CanaryLine("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), nil, redact.New(), log)
 	offset := int64(0)
 	for _, p := range pieces {
 		s.feed("stream", "file", offset, []byte(p))
@@ -467,7 +470,7 @@ func FuzzClassify(f *testing.F) {
 		if rule == nil {
 			return
 		}
-		found := rule.finding(record, []byte(message))
+		found := rule.finding(record, []byte(message), redact.New())
 		if found.Rule != rule.ID || found.Class == "" {
 			t.Errorf("rule %s made %+v", rule.ID, found)
 		}
@@ -582,6 +585,44 @@ func TestDocumented(t *testing.T) {
 		}
 		if row := fmt.Sprintf("| `%s` | %s |", rule.ID, rule.Meaning); !strings.Contains(string(data), row) {
 			t.Errorf("docs/logs.md has no row %s", row)
+		}
+	}
+}
+
+// TestBenignKeepsNoWaivedOut: what is waived is told, however many benign lines
+// came before it.
+func TestBenignKeepsNoWaivedOut(t *testing.T) {
+	log := &evidence.Log{}
+	waiver := Waiver{Match: regexp.MustCompile("frobnicate"), Reason: "TICKET-1", Expires: time.Now().Add(time.Hour)}
+	s := newScan("iours", "", []Waiver{waiver}, redact.New(), log)
+	s.feed("a", "a", 0, []byte(strings.Repeat("systemd[1]: Detected cgroup v2 with unified hierarchy\n", 2*maxHarmless)+"cgroup subsystem frobnicate failed\n"))
+	s.finish()
+	if n := len(log.Findings); n != maxHarmless+1 || log.Findings[n-1].Class != evidence.FindingWaived {
+		t.Errorf("%d findings, the last is %+v", n, log.Findings[n-1])
+	}
+}
+
+// TestNoHalfOfASecretInFindings: a secret is taken out before a line is cut, in
+// the window, in what is shown live, and in what the API keeps.
+func TestNoHalfOfASecretInFindings(t *testing.T) {
+	const secret = "Zq7Zq7Zq7Zq7Zq7Zq7Zq7Zq7"
+	secrets := redact.New(secret)
+	const says = "falling back to no-op cgroup manager "
+	for before := maxText - 2*len(secret) - len(says); before <= maxText; before++ {
+		text := says + strings.Repeat(".", before) + secret
+		log := &evidence.Log{}
+		s := newScan("iours", "", nil, secrets, log)
+		s.feed("a", "a", 0, []byte(record("iours", text)))
+		s.finish()
+		found := slices.Concat(log.Findings, Said(text, time.Now(), secrets))
+		showLine(record("iours", text), "iours", secrets, func(l Line) { found = append(found, evidence.Finding{Message: l.Message}) })
+		if len(found) != 3 {
+			t.Fatalf("%d findings after %d bytes, want 3", len(found), before)
+		}
+		for _, f := range found {
+			if strings.Contains(f.Message+f.Raw, secret[:3]) {
+				t.Fatalf("after %d bytes: %+v", before, f)
+			}
 		}
 	}
 }

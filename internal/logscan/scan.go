@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sandproof/internal/evidence"
+	"sandproof/internal/redact"
 )
 
 // scan turns the bytes of streams into findings about one sandbox.
@@ -19,8 +20,9 @@ type scan struct {
 	log     *evidence.Log
 	gate    gate
 	streams map[string]*assembly
-	// harmless counts findings that change nothing, kept or not.
-	harmless int
+	secrets *redact.Redactor
+	// harmless counts findings that change nothing, kept or not, by class.
+	harmless map[evidence.FindingClass]int
 	// stranger is true once a record named another sandbox.
 	stranger bool
 	// alive is true once a line came that shows the sandbox's boot, sung once
@@ -33,9 +35,9 @@ type scan struct {
 	tearing bool
 }
 
-func newScan(sandbox, canary string, waivers []Waiver, log *evidence.Log) *scan {
+func newScan(sandbox, canary string, waivers []Waiver, secrets *redact.Redactor, log *evidence.Log) *scan {
 	return &scan{
-		sandbox: sandbox, canary: canary, waivers: waivers, log: log,
+		sandbox: sandbox, canary: canary, waivers: waivers, secrets: secrets, log: log, harmless: map[evidence.FindingClass]int{},
 		gate: gate{sandbox: bytes.ToLower([]byte(sandbox))}, streams: map[string]*assembly{}, torn: map[int]bool{},
 	}
 }
@@ -153,13 +155,14 @@ func (s *scan) record(record Record, l line, first bool) {
 	case rule.ID == CanaryRule && record.Message != s.canary:
 		// An older canary, or somebody else's.
 	default:
-		s.add(rule.finding(record, l.data), record, l)
+		s.add(rule.finding(record, l.data, s.secrets), record, l)
 	}
 }
 
 // maxFindings bounds what one window may find, and maxHarmless how many of its
-// findings are kept that change nothing: a guest that floods its console must
-// not fill the evidence, and what is harmless must not keep a failure out.
+// findings of a class are kept that change nothing: a guest that floods its console
+// must not fill the evidence, what is harmless must not keep a failure out, and
+// what is benign not what is waived, which must be told.
 const (
 	maxFindings = 1000
 	maxHarmless = 200
@@ -169,7 +172,7 @@ func (s *scan) add(f evidence.Finding, record Record, l line) {
 	f.Source, f.Offset, f.Confidence = l.source, l.offset, confidenceOf(record)
 	waive(&f, record.Message, s.waivers, time.Now())
 	if f.Class == evidence.FindingBenign || f.Class == evidence.FindingWaived {
-		if s.harmless++; s.harmless > maxHarmless {
+		if s.harmless[f.Class]++; s.harmless[f.Class] > maxHarmless {
 			return
 		}
 	}
@@ -228,7 +231,7 @@ func ofEarlier(f evidence.Finding, log *evidence.Log) bool {
 // Said classifies a message of the log that the API keeps of one sandbox:
 // failures and unknown trouble alone, since its boot lines prove nothing about
 // the console.
-func Said(message string, at time.Time) []evidence.Finding {
+func Said(message string, at time.Time, secrets *redact.Redactor) []evidence.Finding {
 	var found []evidence.Finding
 	for text := range strings.Lines(message) {
 		record := Record{Time: at}
@@ -237,7 +240,7 @@ func Said(message string, at time.Time) []evidence.Finding {
 		if rule == nil || rule.Class != evidence.FindingFailure && rule.Class != evidence.FindingUnknown {
 			continue
 		}
-		f := rule.finding(record, []byte(text))
+		f := rule.finding(record, []byte(text), secrets)
 		f.Source, f.Confidence = "the API's log of the sandbox", evidence.ByField
 		found = append(found, f)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sandproof/internal/evidence"
+	"sandproof/internal/redact"
 )
 
 const stampedInfo = "2026-01-20T10:00:01.250Z  \x1b[34mINFO\x1b[0m  "
@@ -123,7 +124,7 @@ func TestCanary(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			log := &evidence.Log{}
-			s := newScan("iours", evidence.CanaryLine(nonce), nil, log)
+			s := newScan("iours", evidence.CanaryLine(nonce), nil, redact.New(), log)
 			s.feed("stream", "file", 0, []byte(test.text))
 			s.finish()
 			if diff := cmp.Diff(append([]string{}, test.want...), found(log)); diff != "" {
@@ -156,7 +157,7 @@ func TestWaivers(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			log := &evidence.Log{}
-			s := newScan("iours", "", test.waivers, log)
+			s := newScan("iours", "", test.waivers, redact.New(), log)
 			s.feed("stream", "file", 0, []byte(record("iours", test.message)))
 			s.finish()
 			if len(log.Findings) != 1 || log.Findings[0].Class != test.want || (log.Findings[0].Waiver != "") != (test.want == evidence.FindingWaived) {
@@ -241,7 +242,7 @@ func TestSaid(t *testing.T) {
 		boot[0] + "\n" + failure + "\n" + fallback: "CG002 failure field, CG003 failure field",
 	} {
 		var got []string
-		for _, f := range Said(message, at) {
+		for _, f := range Said(message, at, redact.New()) {
 			got = append(got, fmt.Sprintf("%s %s %s", f.Rule, f.Class, f.Confidence))
 			if !f.Time.Equal(at) || f.Source == "" {
 				t.Errorf("%q: at %s, from %q", message, f.Time, f.Source)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sandproof/internal/evidence"
+	"sandproof/internal/redact"
 )
 
 // Window is the stretch of the log in which one sandbox lives.
@@ -19,13 +20,14 @@ type Window struct {
 	start     time.Time
 	waivers   []Waiver
 	stretches []Stretch
+	secrets   *redact.Redactor
 	watched   *stillness
 	view      *view
 }
 
 // Open marks every source. It must be called before the sandbox is created.
 func Open(ctx context.Context, sources []Source) (*Window, error) {
-	w := &Window{}
+	w := &Window{secrets: redact.New()}
 	for _, source := range sources {
 		stretch, err := source.Open(ctx)
 		if err != nil {
@@ -53,6 +55,9 @@ func (w *Window) Missing() error {
 // Excuse names the unknown lines that are no trouble.
 func (w *Window) Excuse(waivers []Waiver) { w.waivers = waivers }
 
+// Hide names the redactor that takes secrets out of what the window tells.
+func (w *Window) Hide(secrets *redact.Redactor) { w.secrets = secrets }
+
 // Settling says when a log counts as quiet.
 type Settling struct {
 	// Quiet is how long no line of the sandbox may come, Cap the longest wait
@@ -70,7 +75,7 @@ func (w *Window) Watch(ctx context.Context, sandbox string, settling Settling) {
 // from the mark on, until the window is closed. It informs: what Read gives
 // does not rest on it.
 func (w *Window) Show(ctx context.Context, show func(Line)) {
-	w.view = newView(ctx, w.stretches, w.watched.sandbox, show)
+	w.view = newView(ctx, w.stretches, w.watched.sandbox, w.secrets, show)
 }
 
 // Expect makes Read wait for a canary, which is about to be written to the
@@ -101,7 +106,7 @@ func (w *Window) Read(ctx context.Context) (*evidence.Log, error) {
 	stranger, witnessed, torn := false, false, map[int]bool{}
 	var late []string
 	for _, stretch := range w.stretches {
-		scan := newScan(w.watched.sandbox, w.watched.canary, w.waivers, log)
+		scan := newScan(w.watched.sandbox, w.watched.canary, w.waivers, w.secrets, log)
 		coverage, holes := stretch.Read(ctx, scan.feed)
 		scan.finish()
 		log.Coverage = append(log.Coverage, coverage...)
