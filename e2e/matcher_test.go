@@ -100,7 +100,7 @@ func (m *holdMatcher) Match(actual any) (bool, error) {
 	}
 	m.sandbox = currentSandbox().name
 	var err error
-	if m.outcome, err = redacted(judge(m.id)); err != nil {
+	if m.outcome, err = redact.Value(suite.redactor, judge(m.id)); err != nil {
 		return false, fmt.Errorf("infra: the outcome of %s was judged and could not be written: %w", m.id, err)
 	}
 	if err := suite.recorder.Record(rundir.Record{Sandbox: m.sandbox, Outcome: &m.outcome, Attempt: CurrentSpecReport().NumAttempts}); err != nil {

@@ -155,7 +155,7 @@ func createRun(cfg config.Config, processes int) (*rundir.Run, error) {
 	if runs, err = filepath.Abs(runs); err != nil {
 		return nil, err
 	}
-	if m, err = redacted(m); err != nil {
+	if m, err = redact.Value(suite.redactor, m); err != nil {
 		return nil, err
 	}
 	return rundir.Create(runs, m, suite.redactor.Bytes(effective))
@@ -192,7 +192,7 @@ func joinRun(ctx SpecContext, data []byte) {
 	Expect(json.Unmarshal(data, &told)).To(Succeed())
 	suite.redactor.Learn(told.Target.APIKey, told.Target.AdminToken)
 	if suite.run == nil {
-		run, err := rundir.Open(told.RunDir)
+		run, err := rundir.Open(told.RunDir, suite.redactor)
 		Expect(err).NotTo(HaveOccurred())
 		suite.run = run
 	}
@@ -261,16 +261,6 @@ func fail(message string, callerSkip ...int) {
 		skip += callerSkip[0]
 	}
 	Fail(suite.redactor.String(message), skip)
-}
-
-// redacted is a value that goes into a file, without secrets.
-func redacted[T any](v T) (T, error) {
-	var clean T
-	data, err := json.Marshal(v)
-	if err != nil {
-		return clean, err
-	}
-	return clean, json.Unmarshal(suite.redactor.Bytes(data), &clean)
 }
 
 // tellf is what is said to the person at the terminal.

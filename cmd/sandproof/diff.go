@@ -83,7 +83,7 @@ func diffPage(before, after string) (string, error) {
 
 // side reads one of the two runs that are compared.
 func side(dir string) (verdict.Side, error) {
-	run, err := rundir.Open(dir)
+	run, err := rundir.Open(dir, redactor())
 	if err != nil {
 		return verdict.Side{}, err
 	}

@@ -41,7 +41,7 @@ func gate() *cobra.Command {
 			if err := o.check(cmd); err != nil {
 				return err
 			}
-			run, err := rundir.Open(args[0])
+			run, err := rundir.Open(args[0], redactor())
 			if err != nil {
 				return err
 			}
@@ -136,7 +136,7 @@ func judge() *cobra.Command {
 			"A template without evidence is unproven.\n\n" + exitCodes,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			run, err := rundir.Open(args[0])
+			run, err := rundir.Open(args[0], redactor())
 			if err != nil {
 				return err
 			}

@@ -33,7 +33,7 @@ func green() *cobra.Command {
 				}
 			}
 			for _, dir := range args {
-				run, err := rundir.Open(dir)
+				run, err := rundir.Open(dir, redactor())
 				if err != nil {
 					return err
 				}

@@ -338,7 +338,7 @@ func imageStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			last, err := rundir.LastVerdicts(filepath.Join(root, runsDir))
+			last, err := rundir.LastVerdicts(filepath.Join(root, runsDir), redactor())
 			if err != nil {
 				return err
 			}

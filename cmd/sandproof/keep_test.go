@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sandproof/internal/config"
+	"sandproof/internal/redact"
 	"sandproof/internal/rundir"
 	"sandproof/internal/sandboxapi"
 )
@@ -80,7 +81,7 @@ func TestKeepOnFailureInTheLab(t *testing.T) {
 	if strings.Contains(said.String(), live.APIKey) {
 		t.Error("the run showed the lab's key")
 	}
-	recorded, err := rundir.Open(filepath.Join(dir, "kept"))
+	recorded, err := rundir.Open(filepath.Join(dir, "kept"), redact.New())
 	if err != nil {
 		t.Fatal(err)
 	}

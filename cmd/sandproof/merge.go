@@ -24,7 +24,7 @@ func merge() *cobra.Command {
 			if into == "" {
 				return errors.New("say where to: --into DIR")
 			}
-			run, err := rundir.MergeRuns(cmd.Context(), into, args)
+			run, err := rundir.MergeRuns(cmd.Context(), into, args, redactor())
 			if err != nil {
 				return err
 			}

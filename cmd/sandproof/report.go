@@ -123,7 +123,7 @@ func writeReport(cmd *cobra.Command, format reportFormat, run, before, output st
 
 // readReport reads a run directory.
 func readReport(dir string) (verdict.Report, error) {
-	run, err := rundir.Open(dir)
+	run, err := rundir.Open(dir, redactor())
 	if err != nil {
 		return verdict.Report{}, err
 	}

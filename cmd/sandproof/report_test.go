@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"html"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,14 +62,7 @@ func TestReportsOfCarriedFilesHoldNoSecret(t *testing.T) {
 		"records/process-1.ndjson": {"as promised", "Authorization: Bearer hunter2hunter2"},
 		"evidence/base.json":       {`"envdVersion": ""`, `"envdVersion": "x-api-key: hunter2hunter2"`},
 	} {
-		name = filepath.Join(dir, name)
-		data, err := os.ReadFile(name)
-		if err != nil || !bytes.Contains(data, []byte(swap[0])) {
-			t.Fatalf("%s: %v, %s", name, err, data)
-		}
-		if err := os.WriteFile(name, bytes.ReplaceAll(data, []byte(swap[0]), []byte(swap[1])), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		replaceIn(t, filepath.Join(dir, name), swap[0], swap[1])
 	}
 	_, said := command(t, "gate", dir)
 	texts := map[string]string{"what is said": said}
@@ -77,14 +72,97 @@ func TestReportsOfCarriedFilesHoldNoSecret(t *testing.T) {
 	texts["the summary"] = summary
 	for name, text := range texts {
 		if name != "what is said" {
-			data, err := os.ReadFile(text)
-			if err != nil {
-				t.Fatal(err)
-			}
-			text = string(data)
+			text = readFile(t, text)
 		}
 		if strings.Contains(text, "hunter2") || !strings.Contains(text, "redacted") {
 			t.Errorf("%s: %.3000s", name, text)
 		}
+	}
+}
+
+// A secret of the environment, in files that were carried here, is in no report,
+// whole or in pieces: a report escapes what it shows, wraps it, and cuts it.
+func TestReportsHoldNoPieceOfASecret(t *testing.T) {
+	long := ""
+	for i := range 40 {
+		long += fmt.Sprintf("k%dQ%xz.", i*7919, i*104729)
+	}
+	t.Setenv("GITHUB_ACTIONS", "true")
+	healthy := recordedRun(t, "before", requirement.Pass)
+	for _, test := range []struct {
+		name, secret string
+		// before is how much text stands before it in one sentence, in bytes.
+		before []int
+	}{
+		{"Markdown escapes it", "super_secret_admin_token_0123456789", []int{0, 90}},
+		{"Markdown takes an address for a call", "p@ssw0rd#1$value*with~more", []int{0}},
+		{"longer than a line", long, []int{0, 60}},
+		{"of words", "correct horse battery staple phrase", []int{0, 80}},
+		{"across a bound", long[:71], []int{260, 960, 1960, 4056}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Setenv("E2B_ADMIN_TOKEN", test.secret)
+			for _, before := range test.before {
+				dir := recordedRun(t, "r", requirement.Fail)
+				said := strings.Repeat("z", before) + " " + test.secret + " failed"
+				replaceIn(t, filepath.Join(dir, "records", "process-1.ndjson"), "as promised", said)
+				replaceIn(t, filepath.Join(dir, "evidence", "base.json"), `"envdVersion": ""`, `"envdVersion": "`+said+`"`)
+				summary := filepath.Join(t.TempDir(), "summary.md")
+				t.Setenv("GITHUB_STEP_SUMMARY", summary)
+				texts := map[string]string{}
+				for _, args := range [][]string{
+					{"gate", dir}, {"report", dir}, {"report", "--format=html", dir}, {"report", "--format=markdown", dir}, {"report", "--format=junit", dir}, {"report", "--format=json", dir},
+					{"diff", healthy, dir}, {"diff", "--format=html", healthy, dir}, {"diff", "--format=markdown", healthy, dir}, {"diff", "--format=json", healthy, dir},
+				} {
+					var out, errs bytes.Buffer
+					run(t.Context(), args, &out, &errs)
+					texts[strings.Join(args[:len(args)-1], " ")] = out.String() + errs.String()
+				}
+				for _, name := range []string{"report.txt", "report.html", "report.md", "junit.xml", "report.json", "outcomes.json", "verdicts.json"} {
+					texts[name] = readFile(t, filepath.Join(dir, name))
+				}
+				texts["the summary"] = readFile(t, summary)
+				for name, text := range texts {
+					if piece := pieceOf(text, test.secret); piece != "" || !strings.Contains(text, "redact") && before < 100 {
+						t.Errorf("%s, after %d bytes: %q of the secret in %.3000s", name, before, piece, text)
+					}
+				}
+			}
+		})
+	}
+}
+
+// pieceOf is a piece of a secret that a text holds, whatever was put between its
+// letters; empty where there is none.
+func pieceOf(text, secret string) string {
+	bare := strings.NewReplacer(" ", "", "\n", "", "\t", "", `\`, "", "\u200b", "")
+	text, secret = bare.Replace(html.UnescapeString(text)), bare.Replace(secret)
+	const least = 8
+	for i := range len(secret) - least + 1 {
+		if strings.Contains(text, secret[i:i+least]) {
+			return secret[i : i+least]
+		}
+	}
+	return ""
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// replaceIn replaces a text in a file, where it must be.
+func replaceIn(t *testing.T, name, old, text string) {
+	t.Helper()
+	data := readFile(t, name)
+	if !strings.Contains(data, old) {
+		t.Fatalf("%s lacks %q: %s", name, old, data)
+	}
+	if err := os.WriteFile(name, []byte(strings.ReplaceAll(data, old, text)), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

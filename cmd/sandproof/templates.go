@@ -118,7 +118,7 @@ func named(c config.Config) discovery {
 // addGreens adds what a gated run or a file knows to be green, and what not.
 func addGreens(all *rundir.Greens, path string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		run, err := rundir.Open(path)
+		run, err := rundir.Open(path, redactor())
 		if err != nil {
 			return err
 		}

@@ -150,6 +150,18 @@ func (r *Redactor) Document(text []byte) []byte {
 // String returns text without secrets.
 func (r *Redactor) String(text string) string { return string(r.Bytes([]byte(text))) }
 
+// Value returns a copy of what can be written as JSON, without secrets. It is
+// for what will be escaped, wrapped or cut before anybody reads it: no secret is
+// found in that any more.
+func Value[T any](r *Redactor, v T) (T, error) {
+	var clean T
+	data, err := json.Marshal(v)
+	if err != nil {
+		return clean, err
+	}
+	return clean, json.Unmarshal(r.Bytes(data), &clean)
+}
+
 func jsonEscape(s string) string {
 	quoted, err := json.Marshal(s)
 	if err != nil {

@@ -124,3 +124,20 @@ func must[T any](v T, err error) T {
 	}
 	return v
 }
+
+// A value loses the secrets in its texts and keeps all else; the given one stays.
+func TestValue(t *testing.T) {
+	type value struct {
+		Text   string            `json:"text"`
+		Header map[string]string `json:"header"`
+		N      int               `json:"n"`
+	}
+	given := value{Text: "a super_secret_ü\n", Header: map[string]string{"X-Api-Key": hunter}, N: 123456}
+	got, err := Value(New("super_secret_ü"), given)
+	if err != nil || got.Text != "a "+mask+"\n" || got.Header["X-Api-Key"] != mask || got.N != given.N {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if given.Text != "a super_secret_ü\n" || given.Header["X-Api-Key"] != hunter {
+		t.Errorf("the given value became %+v", given)
+	}
+}

@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 
 // play is the recording process.
 func play() error {
-	run, err := Open(os.Getenv(recordDir))
+	run, err := Open(os.Getenv(recordDir), redact.New())
 	if err != nil {
 		return err
 	}

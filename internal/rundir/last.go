@@ -1,13 +1,13 @@
 package rundir
 
 import (
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
+	"sandproof/internal/redact"
 	"sandproof/internal/verdict"
 )
 
@@ -20,8 +20,8 @@ type Last struct {
 
 // LastVerdicts returns the verdict of each template in the latest run below
 // root that has one; runs without results, and what is no run, are passed over.
-// No directory means no verdicts.
-func LastVerdicts(root string) (map[string]Last, error) {
+// No directory means no verdicts. The redactor takes secrets out of them.
+func LastVerdicts(root string, redactor *redact.Redactor) (map[string]Last, error) {
 	entries, err := os.ReadDir(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -34,7 +34,7 @@ func LastVerdicts(root string) (map[string]Last, error) {
 		if !e.IsDir() {
 			continue
 		}
-		run, err := Open(filepath.Join(root, e.Name()))
+		run, err := Open(filepath.Join(root, e.Name()), redactor)
 		if err != nil {
 			continue
 		}
@@ -42,8 +42,8 @@ func LastVerdicts(root string) (map[string]Last, error) {
 		if err != nil {
 			continue
 		}
-		var verdicts []verdict.Verdict
-		if err := json.Unmarshal(text, &verdicts); err != nil {
+		verdicts, err := read[[]verdict.Verdict](text, redactor)
+		if err != nil {
 			continue
 		}
 		for _, v := range verdicts {

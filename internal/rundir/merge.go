@@ -55,7 +55,7 @@ func (r *Run) Merge() (Merged, error) {
 		if i := slices.IndexFunc(expected, func(p process) bool { return p.records == name }); i >= 0 {
 			of = expected[i]
 		}
-		if err := merged.read(of); err != nil {
+		if err := merged.read(of, r.redact); err != nil {
 			return merged, err
 		}
 	}
@@ -138,14 +138,14 @@ func (m *Merged) AllGreen() bool {
 	return len(m.Problems) == 0
 }
 
-func (m *Merged) read(p process) error {
+// read reads the records of one process. Its recorder has taken secrets out, and
+// they are taken out again: files may have been carried here.
+func (m *Merged) read(p process, redactor *redact.Redactor) error {
 	data, err := os.ReadFile(p.records)
 	if err != nil {
 		return fmt.Errorf("read the records: %w", err)
 	}
 	name := filepath.Base(p.records)
-	// The recorder has taken secrets out; files may have been carried here.
-	shapes := redact.New()
 	var odd misplaced
 	n := 0
 	for line := range bytes.Lines(data) {
@@ -154,8 +154,8 @@ func (m *Merged) read(p process) error {
 		if len(line) == 0 {
 			continue
 		}
-		var record Record
-		if err := json.Unmarshal(shapes.Bytes(line), &record); err != nil {
+		record, err := read[Record](line, redactor)
+		if err != nil {
 			m.Problems = append(m.Problems, fmt.Sprintf("%s:%d is no whole record, as a full disk or a killed process leaves it: %v", name, n, err))
 			continue
 		}

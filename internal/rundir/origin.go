@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"sandproof/internal/evidence"
-	"sandproof/internal/redact"
 	"sandproof/internal/requirement"
 )
 
@@ -49,20 +48,21 @@ func (r *Run) wrote(s *evidence.Sandbox) bool {
 
 // tellEvidence makes a problem of evidence that is not what the outcomes can
 // rest on: it is not there, of another run, of another target, or of another
-// template than they say. The files are read one by one: together they take much memory. What
-// is told of them is cleaned, which costs less than to clean them.
+// template than they say. The files are read one by one: together they take much memory. Of
+// which something is told are cleaned, which costs less than to clean all.
 func (r *Run) tellEvidence(m *Merged) error {
-	raw := func(data []byte) []byte { return data }
 	for _, sandbox := range r.Manifest.names() {
-		s, err := r.evidenceOf(sandbox, raw)
+		s, err := r.evidenceOf(sandbox, nil)
 		if err != nil {
 			return err
 		}
 		switch outcomes := m.Outcomes[sandbox]; {
-		case s != nil:
-			for _, problem := range r.contradictions(s, outcomes) {
-				m.Problems = append(m.Problems, redact.New().String(problem))
+		case s != nil && len(r.contradictions(s, outcomes)) > 0:
+			if s, err = r.evidenceOf(sandbox, r.redact); err != nil {
+				return err
 			}
+			m.Problems = append(m.Problems, r.contradictions(s, outcomes)...)
+		case s != nil:
 		case len(outcomes) > 0:
 			m.Problems = append(m.Problems, fmt.Sprintf("the evidence of %s is not there: what its outcomes rest on cannot be looked at", sandbox))
 		}

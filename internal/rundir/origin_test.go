@@ -123,7 +123,7 @@ func TestMixedRuns(t *testing.T) {
 					t.Errorf("problem %q, want %q", m.Problems[i], says)
 				}
 			}
-			opened, err := Open(run.Dir)
+			opened, err := Open(run.Dir, redact.New())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -138,7 +138,7 @@ func TestMixedRuns(t *testing.T) {
 func TestMixedShards(t *testing.T) {
 	one, two := shardRun(t, 1, nil), shardRun(t, 2, nil)
 	into := filepath.Join(t.TempDir(), "nightly")
-	run, err := MergeRuns(t.Context(), into, dirs(one, two))
+	run, err := MergeRuns(t.Context(), into, dirs(one, two), redact.New())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestMixedShards(t *testing.T) {
 	}
 	// A shard that was mixed before it was merged is told of too, and once.
 	put(t, older, two, "evidence/b.json")
-	if run, err = MergeRuns(t.Context(), into+"-2", dirs(one, two)); err != nil {
+	if run, err = MergeRuns(t.Context(), into+"-2", dirs(one, two), redact.New()); err != nil {
 		t.Fatal(err)
 	}
 	if problems := merge(t, run).Problems; len(problems) != 1 || !strings.Contains(problems[0], "evidence of b is of run") {

@@ -121,6 +121,7 @@ type Run struct {
 	Manifest Manifest
 	// ginkgo is the code that the ginkgo command ended with, as far as known.
 	ginkgo int
+	redact *redact.Redactor
 }
 
 // The names inside a run directory.
@@ -174,7 +175,8 @@ func Create(root string, m Manifest, effectiveConfig []byte) (*Run, error) {
 			return nil, fmt.Errorf("make the run directory: %w", err)
 		}
 	}
-	run := &Run{Dir: dir, Manifest: m}
+	// What its processes record is cleaned by their recorders.
+	run := &Run{Dir: dir, Manifest: m, redact: redact.New()}
 	if err := run.write(configFile, effectiveConfig); err != nil {
 		return nil, err
 	}
@@ -187,8 +189,10 @@ func Create(root string, m Manifest, effectiveConfig []byte) (*Run, error) {
 	return run, nil
 }
 
-// Open opens an existing run directory.
-func Open(dir string) (*Run, error) {
+// Open opens an existing run directory. The redactor takes secrets out of all
+// that is read of it, since files may have been carried here, and once a text is
+// escaped, wrapped or cut, no secret is found in it any more.
+func Open(dir string, redactor *redact.Redactor) (*Run, error) {
 	data, err := os.ReadFile(filepath.Join(dir, manifestFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s is no run directory: it has no %s; if a run was to write it, that run stopped before it began, "+
@@ -197,8 +201,8 @@ func Open(dir string) (*Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the run: %w", err)
 	}
-	run := &Run{Dir: dir}
-	if err := json.Unmarshal(data, &run.Manifest); err != nil {
+	run := &Run{Dir: dir, redact: redactor}
+	if run.Manifest, err = read[Manifest](data, redactor); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, manifestFile), err)
 	}
 	if run.Manifest.Version != manifestVersion {
@@ -237,12 +241,11 @@ func (r *Run) WriteEvidence(s *evidence.Sandbox, redactor *redact.Redactor) erro
 }
 
 // Evidence reads all evidence files, in the manifest's order of templates. What
-// is of another run is passed over: Merge tells of it. What has the shape of a
-// secret is taken out, for files may have been carried here.
+// is of another run is passed over: Merge tells of it. Secrets are taken out.
 func (r *Run) Evidence() ([]*evidence.Sandbox, error) {
 	var all []*evidence.Sandbox
 	for _, sandbox := range r.Manifest.names() {
-		s, err := r.evidenceOf(sandbox, redact.New().Bytes)
+		s, err := r.evidenceOf(sandbox, r.redact)
 		if err != nil {
 			return nil, err
 		}
@@ -253,9 +256,9 @@ func (r *Run) Evidence() ([]*evidence.Sandbox, error) {
 	return all, nil
 }
 
-// evidenceOf reads what was seen of one sandbox, cleaned; nil where there is no
-// file.
-func (r *Run) evidenceOf(sandbox string, clean func([]byte) []byte) (*evidence.Sandbox, error) {
+// evidenceOf reads what was seen of one sandbox, as it was written where there is
+// no redactor; nil where there is no file.
+func (r *Run) evidenceOf(sandbox string, redactor *redact.Redactor) (*evidence.Sandbox, error) {
 	name := filepath.Join(r.Dir, evidenceDir, slug(sandbox)+".json")
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -264,8 +267,8 @@ func (r *Run) evidenceOf(sandbox string, clean func([]byte) []byte) (*evidence.S
 	if err != nil {
 		return nil, fmt.Errorf("evidence of %s: %w", sandbox, err)
 	}
-	s := &evidence.Sandbox{}
-	if err := json.Unmarshal(clean(data), s); err != nil {
+	s, err := read[evidence.Sandbox](data, redactor)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if s.Version != evidence.Version {
@@ -274,7 +277,17 @@ func (r *Run) evidenceOf(sandbox string, clean func([]byte) []byte) (*evidence.S
 	if s.Name() != sandbox {
 		return nil, fmt.Errorf("%s: it holds what was seen of %s, and its name says %s", name, s.Name(), sandbox)
 	}
-	return s, nil
+	return &s, nil
+}
+
+// read reads JSON, and takes the secrets out of what it says where there is a
+// redactor: whoever wrote the file may have escaped them otherwise than is looked
+// for.
+func read[T any](data []byte, redactor *redact.Redactor) (v T, err error) {
+	if err = json.Unmarshal(data, &v); err != nil || redactor == nil {
+		return v, err
+	}
+	return redact.Value(redactor, v)
 }
 
 // SetGinkgoExit keeps the code that the ginkgo command ended with beside the

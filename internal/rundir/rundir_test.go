@@ -1,7 +1,6 @@
 package rundir
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,7 +52,7 @@ func record(t *testing.T, run *Run, process int, records ...Record) {
 		if err := recorder.Record(r); err != nil {
 			t.Fatal(err)
 		}
-		if seen, err := run.evidenceOf(r.Sandbox, bytes.Clone); err != nil || (seen == nil && r.Outcome != nil) {
+		if seen, err := run.evidenceOf(r.Sandbox, nil); err != nil || (seen == nil && r.Outcome != nil) {
 			see(t, run, r.Sandbox, nil)
 		}
 	}
@@ -68,7 +67,7 @@ func outcome(id requirement.ID, result requirement.Result) *requirement.Outcome 
 
 func merge(t *testing.T, run *Run) Merged {
 	t.Helper()
-	opened, err := Open(run.Dir)
+	opened, err := Open(run.Dir, redact.New())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,10 +315,10 @@ func TestNamesAndDirectories(t *testing.T) {
 	if _, err := Create(root, manifest("r"), nil); err == nil || !strings.Contains(err.Error(), "exists already") {
 		t.Errorf("got %v", err)
 	}
-	if run, err := Open(filepath.Join(root, "latest")); err != nil || run.Manifest.Run != "r" {
+	if run, err := Open(filepath.Join(root, "latest"), redact.New()); err != nil || run.Manifest.Run != "r" {
 		t.Errorf("latest is %+v, %v", run, err)
 	}
-	if _, err := Open(root); err == nil || !strings.Contains(err.Error(), "is no run directory") {
+	if _, err := Open(root, redact.New()); err == nil || !strings.Contains(err.Error(), "is no run directory") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -429,7 +428,7 @@ func TestManifestsThatCannotBeHeldTo(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Open(run.Dir); err != nil {
+			if _, err := Open(run.Dir, redact.New()); err != nil {
 				t.Fatalf("before it was edited: %v", err)
 			}
 			var m map[string]any
@@ -443,7 +442,7 @@ func TestManifestsThatCannotBeHeldTo(t *testing.T) {
 			if err := os.WriteFile(name, data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Open(run.Dir); err == nil || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "\x1b") {
+			if _, err := Open(run.Dir, redact.New()); err == nil || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "\x1b") {
 				t.Errorf("got %v, want one that says %q", err, test.says)
 			}
 		})
@@ -465,6 +464,73 @@ func TestGinkgoExit(t *testing.T) {
 		}
 		if problems := merge(t, run).Problems; len(problems) != test.problems {
 			t.Errorf("%+v: got %q", test, problems)
+		}
+	}
+}
+
+// What is read of a run that was carried here holds no secret that the redactor
+// knows, however it was escaped: not the manifest, the outcomes, the evidence,
+// nor what is told of a contradiction between them.
+func TestNothingThatIsReadHoldsASecret(t *testing.T) {
+	const secret = "super_secret_ü_0123456789"
+	escaped := `\u0073uper_secret_\u00fc_0123456789`
+	m := manifest("r", "base")
+	m.Processes, m.Waivers = 1, []verdict.Waiver{{Template: "base", Requirement: requirement.EnableIO, Reason: "HERE", Expires: "2099-01-01"}}
+	run, err := Create(t.TempDir(), m, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	see(t, run, "base", func(s *evidence.Sandbox) {
+		s.Target, s.API = strings.Repeat("x", 90)+"HERE", &evidence.API{TemplateID: "base", Alias: "HERE"}
+	})
+	o := outcome(requirement.EnableCPU, requirement.Fail)
+	o.Reason = "HERE"
+	record(t, run, 1, Record{Sandbox: "base", Outcome: o}, Record{Problem: "HERE"}, Record{Note: "HERE"})
+	for _, name := range []string{"manifest.json", "records/process-1.ndjson", "evidence/base.json"} {
+		swap(t, run, name, "HERE", escaped)
+	}
+	opened, err := Open(run.Dir, redact.New(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	merged, err := opened.Merge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen, err := opened.Evidence()
+	if err != nil || len(seen) != 1 {
+		t.Fatalf("%v, %d", err, len(seen))
+	}
+	if len(merged.Problems) != 2 || !strings.Contains(merged.Problems[1], "is of target") {
+		t.Errorf("problems %q", merged.Problems)
+	}
+	if err := opened.WriteResults(merged, opened.Verdicts(merged, func(string, string) verdict.Input { return verdict.Input{Profile: config.ProfileCore} })); err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string]string{}
+	for _, name := range []string{outcomesFile, verdictsFile} {
+		data, err := os.ReadFile(filepath.Join(run.Dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[name] = string(data)
+	}
+	// What was gated by an older sandproof may hold some.
+	swap(t, run, verdictsFile, "[redacted]", escaped)
+	last, err := LastVerdicts(filepath.Dir(run.Dir), redact.New(secret))
+	if err != nil || len(last) != 1 {
+		t.Fatalf("%v, %v", err, last)
+	}
+	for name, v := range map[string]any{"the manifest": opened.Manifest, "the outcomes": merged, "the evidence": seen, "the last verdicts": last} {
+		data, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[name] = string(data)
+	}
+	for name, text := range texts {
+		if strings.Contains(text, "secret") || !strings.Contains(text, "[redacted]") {
+			t.Errorf("%s: %s", name, text)
 		}
 	}
 }

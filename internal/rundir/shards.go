@@ -27,9 +27,10 @@ const mergeProcess = 0
 // does not belong together is refused; the templates of a shard that is not
 // there are expected all the same, and a note says why nothing is known of
 // them. The directory appears whole or not at all: a merging that is killed
-// leaves a hidden directory beside it, which the next one removes.
-func MergeRuns(ctx context.Context, into string, dirs []string) (*Run, error) {
-	shards, err := openShards(dirs)
+// leaves a hidden directory beside it, which the next one removes. The redactor
+// takes secrets out of what the merging itself writes.
+func MergeRuns(ctx context.Context, into string, dirs []string, redactor *redact.Redactor) (*Run, error) {
+	shards, err := openShards(dirs, redactor)
 	if err != nil {
 		return nil, err
 	}
@@ -64,18 +65,18 @@ func MergeRuns(ctx context.Context, into string, dirs []string) (*Run, error) {
 	if err := os.Rename(half, into); err != nil {
 		return nil, errors.Join(fmt.Errorf("merge into %s: %w", into, err), os.RemoveAll(half))
 	}
-	return Open(into)
+	return Open(into, redactor)
 }
 
 // openShards opens the shards, by their numbers, and looks that they belong
 // together.
-func openShards(dirs []string) ([]*Run, error) {
+func openShards(dirs []string, redactor *redact.Redactor) ([]*Run, error) {
 	if len(dirs) == 0 {
 		return nil, errors.New("no run directory to merge: not one shard left any")
 	}
 	shards := make([]*Run, 0, len(dirs))
 	for _, dir := range dirs {
-		run, err := Open(dir)
+		run, err := Open(dir, redactor)
 		if err != nil {
 			return nil, err
 		}
@@ -132,7 +133,7 @@ func fill(ctx context.Context, dir, name string, shards []*Run) error {
 			return err
 		}
 	}
-	merged := &Run{Dir: dir, Manifest: m}
+	merged := &Run{Dir: dir, Manifest: m, redact: shards[0].redact}
 	for _, shard := range shards {
 		if err := merged.take(ctx, shard); err != nil {
 			return fmt.Errorf("shard %s: %w", shard.Manifest.Shard, err)

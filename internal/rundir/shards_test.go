@@ -60,7 +60,7 @@ func dirs(runs ...*Run) []string {
 func TestMergeRuns(t *testing.T) {
 	into := filepath.Join(t.TempDir(), "runs", "nightly")
 	// In any order.
-	run, err := MergeRuns(t.Context(), into, dirs(shardRun(t, 3, nil), shardRun(t, 1, nil), shardRun(t, 2, nil)))
+	run, err := MergeRuns(t.Context(), into, dirs(shardRun(t, 3, nil), shardRun(t, 1, nil), shardRun(t, 2, nil)), redact.New())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestMergeRuns(t *testing.T) {
 
 // A shard that is missing is told, and its templates are unproven.
 func TestMergeWithoutAShard(t *testing.T) {
-	run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(shardRun(t, 1, nil), shardRun(t, 3, nil)))
+	run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(shardRun(t, 1, nil), shardRun(t, 3, nil)), redact.New())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestMergeOfMoreShardsThanTemplates(t *testing.T) {
 	one := shardRun(t, 1, func(m *Manifest) {
 		m.Templates, m.Shard = []string{"a"}, &Shard{Number: 1, Of: 3, Expected: []string{"a"}}
 	})
-	run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(one))
+	run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(one), redact.New())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestMergeRefusesWhatDoesNotBelongTogether(t *testing.T) {
 			_, err := MergeRuns(t.Context(), filepath.Join(root, "nightly"), dirs(shardRun(t, 1, waived), shardRun(t, 2, func(m *Manifest) {
 				waived(m)
 				test.change(m)
-			})))
+			})), redact.New())
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want one that says %q", err, test.want)
 			}
@@ -183,7 +183,7 @@ func TestMergeRefusesTwoBuildsOfATemplate(t *testing.T) {
 	if err := two.WriteEvidence(s, redact.New()); err != nil {
 		t.Fatal(err)
 	}
-	_, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(one, two))
+	_, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(one, two), redact.New())
 	if err == nil || !strings.Contains(err.Error(), "template id-a was build first for shard 1/3 (template a) and build other for shard 2/3 (template b)") {
 		t.Errorf("got %v", err)
 	}
@@ -199,7 +199,7 @@ func TestMergeKeepsTheProblemsOfShards(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(two.Dir, "records")); err != nil {
 		t.Fatal(err)
 	}
-	run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(one, two, shardRun(t, 3, nil)))
+	run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(one, two, shardRun(t, 3, nil)), redact.New())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestMergeIsWholeOrNothing(t *testing.T) {
 	one := shardRun(t, 1, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := MergeRuns(ctx, into, dirs(one)); err == nil {
+	if _, err := MergeRuns(ctx, into, dirs(one), redact.New()); err == nil {
 		t.Error("a merging that was ended went on")
 	}
 	empty(t, root)
@@ -231,7 +231,7 @@ func TestMergeIsWholeOrNothing(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(killed, "process-1.ndjson"), []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run, err := MergeRuns(t.Context(), into, dirs(one))
+	run, err := MergeRuns(t.Context(), into, dirs(one), redact.New())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,10 +241,10 @@ func TestMergeIsWholeOrNothing(t *testing.T) {
 	if left, err := os.ReadDir(root); err != nil || len(left) != 1 {
 		t.Errorf("left %v, %v", left, err)
 	}
-	if _, err := MergeRuns(t.Context(), into, dirs(one)); err == nil || !strings.Contains(err.Error(), "exists already") {
+	if _, err := MergeRuns(t.Context(), into, dirs(one), redact.New()); err == nil || !strings.Contains(err.Error(), "exists already") {
 		t.Errorf("over an existing run: %v", err)
 	}
-	if _, err := MergeRuns(t.Context(), filepath.Join(root, "none"), nil); err == nil || !strings.Contains(err.Error(), "not one shard left any") {
+	if _, err := MergeRuns(t.Context(), filepath.Join(root, "none"), nil, redact.New()); err == nil || !strings.Contains(err.Error(), "not one shard left any") {
 		t.Errorf("of nothing: %v", err)
 	}
 }
@@ -255,7 +255,7 @@ func TestMergeFollowsNoLinks(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", filepath.Join(one.Artifacts(), "link")); err != nil {
 		t.Fatal(err)
 	}
-	run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(one))
+	run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(one), redact.New())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func TestWaiversOfAMergedRun(t *testing.T) {
 			m.Waivers = []verdict.Waiver{{Template: "a", Requirement: requirement.EnableCPU, Reason: "known", Expires: "2026-11-25"}}
 		})
 	}
-	run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(shard(1, day), shard(2, day.AddDate(0, 0, -8)), shard(3, day)))
+	run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(shard(1, day), shard(2, day.AddDate(0, 0, -8)), shard(3, day)), redact.New())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +296,7 @@ func TestShardsThatDoNotSayAll(t *testing.T) {
 		{day.AddDate(0, 0, -58), []string{"shard 2/3 began on 2026-10-01, and shard 1/3 on 2026-11-28"}},
 	} {
 		at := func(started time.Time) func(*Manifest) { return func(m *Manifest) { m.Started = started } }
-		run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(shardRun(t, 1, at(day)), shardRun(t, 2, at(test.began)), shardRun(t, 3, at(day))))
+		run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(shardRun(t, 1, at(day)), shardRun(t, 2, at(test.began)), shardRun(t, 3, at(day))), redact.New())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -309,7 +309,7 @@ func TestShardsThatDoNotSayAll(t *testing.T) {
 		t.Errorf("of one shard: %q", notes)
 	}
 	// What a shard tells of itself is not true of the merged run.
-	run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(shardRun(t, 1, nil)))
+	run, err := MergeRuns(t.Context(), filepath.Join(t.TempDir(), "nightly"), dirs(shardRun(t, 1, nil)), redact.New())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +332,7 @@ func TestMergeInADirectoryWithBrackets(t *testing.T) {
 		}
 		all = append(all, to)
 	}
-	run, err := MergeRuns(t.Context(), filepath.Join(root, "nightly"), all)
+	run, err := MergeRuns(t.Context(), filepath.Join(root, "nightly"), all, redact.New())
 	if err != nil {
 		t.Fatal(err)
 	}
