@@ -178,7 +178,9 @@ func conclude(cmd *cobra.Command, report verdict.Report, kept error) error {
 	return nil
 }
 
-func notKept(err error) string { return fmt.Sprintf("the run's reports were not kept: %v", err) }
+func notKept(err error) string {
+	return redactor().String(fmt.Sprintf("the run's reports were not kept: %v", err))
+}
 
 // reportOf is what is shown of a run, from what its processes recorded.
 func reportOf(run *rundir.Run, merged rundir.Merged) (verdict.Report, error) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"sandproof/internal/requirement"
+	"sandproof/internal/verdict"
 )
 
 // The command shows run directories in each format, and says what it cannot
@@ -129,6 +130,42 @@ func TestReportsHoldNoPieceOfASecret(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A mask is longer than a short secret: a summary is counted as it is written.
+func TestSummaryIsCountedWithoutSecrets(t *testing.T) {
+	t.Setenv("E2B_ADMIN_TOKEN", "abcdef")
+	t.Setenv("GITHUB_ACTIONS", "true")
+	summary := filepath.Join(t.TempDir(), "summary.md")
+	t.Setenv("GITHUB_STEP_SUMMARY", summary)
+	const used = verdict.SummaryMost - 14000
+	if err := os.WriteFile(summary, make([]byte, used), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := recordedRun(t, "r", requirement.Fail)
+	replaceIn(t, filepath.Join(dir, "records", "process-1.ndjson"), "as promised", strings.Repeat("abcdef ", 300))
+	_, said := command(t, "gate", dir)
+	if text := readFile(t, summary); len(text) > verdict.SummaryMost || !strings.Contains(text[used:], "redacted") || strings.Contains(said, "no summary") {
+		t.Errorf("the summary has %d bytes of %d:\n%.500s", len(text), verdict.SummaryMost, said)
+	}
+	// What the program itself says is cleaned last, and is counted then.
+	var demanded []string
+	for i := range 50 {
+		demanded = append(demanded, fmt.Sprintf("abcdef%d", i))
+	}
+	args := []string{"gate", "--templates", strings.Join(demanded, ","), dir}
+	for _, room := range []int{verdict.SummaryMost, 0} {
+		if room == 0 {
+			room = len(readFile(t, summary)) - 200
+		}
+		if err := os.WriteFile(summary, make([]byte, verdict.SummaryMost-room), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, said = command(t, args...)
+		if text := readFile(t, summary); len(text) > verdict.SummaryMost || strings.Contains(text, "abcdef") || (len(text) == verdict.SummaryMost-room) != strings.Contains(said, "no summary of the step") {
+			t.Errorf("the summary has %d bytes of %d:\n%.500s", len(text), verdict.SummaryMost, said)
+		}
 	}
 }
 

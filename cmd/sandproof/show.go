@@ -48,7 +48,8 @@ func appendSummary(name string, report verdict.Report) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	text := report.Markdown(verdict.SummaryMost - used)
+	// A mask may be longer than what it stands for.
+	text := redactor().String(report.Markdown(verdict.SummaryMost - used))
 	if used+len(text) > verdict.SummaryMost {
 		return fmt.Errorf("%s has no room left: GitHub takes %d bytes", name, verdict.SummaryMost)
 	}
@@ -56,7 +57,7 @@ func appendSummary(name string, report verdict.Report) error {
 	if err != nil {
 		return err
 	}
-	_, err = file.WriteString(redactor().String(text))
+	_, err = file.WriteString(text)
 	return errors.Join(err, file.Close())
 }
 
