@@ -51,7 +51,10 @@ func diff() *cobra.Command {
 				return fmt.Errorf("--format %q: want text, markdown, json or html", format)
 			}
 			write := writeText
-			if format == "html" {
+			switch format {
+			case "text":
+				write = writeProse
+			case "html":
 				write = writeDocument
 			}
 			if err := write(cmd.OutOrStdout(), []byte(text)); err != nil {

@@ -30,7 +30,7 @@ type reportFormat struct {
 func reportFormats() []reportFormat {
 	text, document := (*redact.Redactor).Bytes, (*redact.Redactor).Document
 	return []reportFormat{
-		{"text", "report.txt", alone(func(r verdict.Report) ([]byte, error) { return []byte(verdict.Table(r)), nil }), text, writeText},
+		{"text", "report.txt", alone(func(r verdict.Report) ([]byte, error) { return []byte(verdict.Table(r)), nil }), text, writeProse},
 		{"html", "report.html", func(r verdict.Report, before *verdict.Report) ([]byte, error) { return r.HTML(before) }, document, writeDocument},
 		{"markdown", "report.md", alone(func(r verdict.Report) ([]byte, error) { return []byte(r.Markdown(verdict.SummaryMost)), nil }), text, writeText},
 		{"junit", "junit.xml", alone(asBytes((*verdict.Report).JUnit)), document, writeDocument},

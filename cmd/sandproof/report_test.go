@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"fmt"
 	"html"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"sandproof/internal/requirement"
+	"sandproof/internal/rundir"
 	"sandproof/internal/verdict"
 )
 
@@ -131,6 +133,71 @@ func TestReportsHoldNoPieceOfASecret(t *testing.T) {
 			}
 		})
 	}
+}
+
+// In a GitHub workflow what a guest says is no command in a text either, also
+// where a line breaks before it; what a machine reads has nothing beside itself.
+func TestTextsGiveNoCommands(t *testing.T) {
+	t.Setenv("GITHUB_ACTIONS", "true")
+	t.Setenv("GITHUB_STEP_SUMMARY", "")
+	green := recordedRun(t, "green", requirement.Pass)
+	for _, command := range []string{"::error::pwned", "::stop-commands::pwned", "##[error]pwned"} {
+		m := rundir.Manifest{Run: "r", Target: "lab", Profile: "core", Harness: version, Templates: []string{"base"}}
+		red := runWith(t, m, requirement.Outcome{Requirement: requirement.EnableCPU, Result: requirement.Fail, Reason: strings.Repeat("y", 87) + " " + command + " by a guest"})
+		for _, test := range []struct {
+			args   []string
+			begins string // of what a machine reads
+		}{
+			{[]string{"report", red}, ""},
+			{[]string{"diff", green, red}, ""},
+			{[]string{"report", "--format=markdown", red}, "## "},
+			{[]string{"report", "--format=html", red}, "<!doctype"},
+			{[]string{"report", "--format=junit", red}, "<?xml"},
+			{[]string{"report", "--format=json", red}, "{"},
+			{[]string{"diff", "--format=markdown", green, red}, "## "},
+			{[]string{"diff", "--format=html", green, red}, "<!doctype"},
+			{[]string{"diff", "--format=json", green, red}, "{"},
+		} {
+			var out, errs bytes.Buffer
+			run(t.Context(), test.args, &out, &errs)
+			if !strings.Contains(out.String(), "pwned") || !strings.HasPrefix(out.String(), test.begins) {
+				t.Errorf("%v: %.1000s", test.args, &out)
+			}
+			if test.begins == "" {
+				commandLess(t, unfenced(t, out.String()))
+			}
+			if fenced := strings.Contains(out.String(), "\n::stop-commands::") || strings.HasPrefix(out.String(), "::"); fenced != (test.begins == "") {
+				t.Errorf("%v: fenced: %t", test.args, fenced)
+			}
+		}
+		file := filepath.Join(t.TempDir(), "report.txt")
+		run(t.Context(), []string{"report", "-o", file, red}, io.Discard, io.Discard)
+		if text := readFile(t, file); !strings.HasPrefix(text, "run r,") {
+			t.Errorf("a file: %.200s", text)
+		}
+	}
+}
+
+// unfenced is what GitHub's runner looks for commands in: what does not stand
+// between a command that stops them and its end.
+func unfenced(t *testing.T, text string) string {
+	t.Helper()
+	outside, end := "", ""
+	for line := range strings.Lines(text) {
+		token, begins := strings.CutPrefix(strings.TrimSpace(line), "::stop-commands::")
+		switch {
+		case end == "" && begins:
+			end = "::" + token + "::"
+		case end == "":
+			outside += line
+		case strings.TrimSpace(line) == end:
+			end = ""
+		}
+	}
+	if end != "" {
+		t.Errorf("commands stay stopped: %s", text)
+	}
+	return outside
 }
 
 // A mask is longer than a short secret: a summary is counted as it is written.

@@ -18,21 +18,31 @@ import (
 // workflow as annotations and the step's summary as well.
 func showReport(cmd *cobra.Command, report verdict.Report) {
 	out := cmd.OutOrStdout()
-	text := report.Text(terminalOf(out))
-	if os.Getenv("GITHUB_ACTIONS") != "true" {
-		fmt.Fprint(out, text)
+	_ = writeProse(out, []byte(report.Text(terminalOf(out))))
+	if !inWorkflow() {
 		return
 	}
-	// A line that a guest wrote must not be taken for a command of the workflow.
-	// https://docs.github.com/actions/reference/workflow-commands-for-github-actions#stopping-and-starting-workflow-commands
-	token := rand.Text()
-	fmt.Fprintf(out, "::stop-commands::%s\n%s::%s::\n", token, text, token)
 	for _, line := range report.Annotations() {
 		fmt.Fprintln(out, line)
 	}
 	if err := appendSummary(os.Getenv("GITHUB_STEP_SUMMARY"), report); err != nil {
 		fmt.Fprintf(cmd.ErrOrStderr(), "sandproof: no summary of the step: %v\n", err)
 	}
+}
+
+// inWorkflow tells whether GitHub's runner reads what is said.
+func inWorkflow() bool { return os.Getenv("GITHUB_ACTIONS") == "true" }
+
+// writeProse writes lines for people where the program says things. In a GitHub
+// workflow no line of it, which a guest may have written, is taken for a command.
+// https://docs.github.com/actions/reference/workflow-commands-for-github-actions#stopping-and-starting-workflow-commands
+func writeProse(out io.Writer, text []byte) error {
+	if !inWorkflow() {
+		return writeText(out, text)
+	}
+	token := rand.Text()
+	_, err := fmt.Fprintf(out, "::stop-commands::%s\n%s::%s::\n", token, text, token)
+	return err
 }
 
 // appendSummary adds the report to the step's summary, as long as that may be:

@@ -242,7 +242,7 @@ func observe(ctx context.Context, c config.Config, recipe config.Recipe, probe [
 		Template: config.Template{Name: template.Name}, Intervals: c.Intervals, Client: client, Probe: probe, Experiments: c.WantsExperiments(), Again: requirement.CPUAgain,
 		Logs: collect.Sources(config.Live{Logs: []config.LogGlob{{Dirs: endpoints.LogDirs, Task: endpoints.LogTask}}}, c.Intervals),
 		Live: func(text string) {
-			fmt.Fprintf(progress, "sandproof: log: %s\n", redact.Terminal(redactor().String(text)))
+			fmt.Fprintf(progress, "sandproof: log: %s\n", noCommand(redact.Terminal(redactor().String(text))))
 		},
 	})
 	fmt.Fprintf(progress, "sandproof: booting %s\n", redact.Terminal(result.Image))
@@ -301,30 +301,42 @@ func (o *verifyOptions) show(c config.Config, result *verified, out io.Writer) e
 		Template: result.Image, Target: string(config.TargetLab), Profile: c.Profile, Outcomes: result.Outcomes, Reproduce: o.reproduce,
 		StandIn: seen.StandIn, Envd: envdVersion(seen), Generation: requirement.GenerationName(seen),
 	})
-	verdicts := []verdict.Verdict{result.Verdict}
-	if o.json {
-		data, err := json.MarshalIndent(result, "", "  ")
-		if err != nil {
-			return fmt.Errorf("print the verdict: %w", err)
-		}
-		if _, err := out.Write(append(plainJSON(redact.New().Bytes(data)), '\n')); err != nil {
-			return fmt.Errorf("print the verdict: %w", err)
-		}
-	} else {
-		report := verdict.Report{
-			Run: seen.Run, Target: string(config.TargetLab), Profile: string(c.Profile), Verdicts: verdicts, Problems: result.Problems,
-			Exit: verdict.Exit(verdicts, result.Problems),
-		}
-		fmt.Fprint(out, report.Text(terminalOf(out)))
-		if down := seen.ProblemOf(evidence.PieceAPI); down != nil && down.Kind == evidence.ProblemBoot {
-			said, _, _ := strings.Cut(down.Error, "\n  command: ")
-			fmt.Fprintf(out, "\n%s\n", redact.Terminal(said))
-		}
+	clean, err := redact.Value(redactor(), *result)
+	if err != nil {
+		return fmt.Errorf("print the verdict: %w", err)
 	}
-	if code := verdict.Exit(verdicts, result.Problems); code != verdict.ExitIsolated {
+	write, data := writeProse, clean.text(c, terminalOf(out))
+	if o.json {
+		if data, err = json.MarshalIndent(clean, "", "  "); err != nil {
+			return fmt.Errorf("print the verdict: %w", err)
+		}
+		write, data = writeText, append(plainJSON(data), '\n')
+	}
+	if err := write(out, data); err != nil {
+		return fmt.Errorf("print the verdict: %w", err)
+	}
+	if code := result.exit(); code != verdict.ExitIsolated {
 		return exitError(code)
 	}
 	return nil
+}
+
+// exit is the gate's code.
+func (r *verified) exit() int { return verdict.Exit([]verdict.Verdict{r.Verdict}, r.Problems) }
+
+// text is the verdict as people read it, and of a guest that did not come up what
+// it said last.
+func (r *verified) text(c config.Config, t verdict.Terminal) []byte {
+	report := verdict.Report{
+		Run: r.Evidence.Run, Target: string(config.TargetLab), Profile: string(c.Profile), Verdicts: []verdict.Verdict{r.Verdict}, Problems: r.Problems,
+		Exit: r.exit(),
+	}
+	text := report.Text(t)
+	if down := r.Evidence.ProblemOf(evidence.PieceAPI); down != nil && down.Kind == evidence.ProblemBoot {
+		said, _, _ := strings.Cut(down.Error, "\n  command: ")
+		text += fmt.Sprintf("\n%s\n", redact.Terminal(said))
+	}
+	return []byte(text)
 }
 
 // plainJSON is the same JSON in ASCII: what a guest wrote may hold characters

@@ -21,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sandproof/internal/config"
 	"sandproof/internal/evidence"
 	"sandproof/internal/fixtures/guestos"
 	"sandproof/internal/fixtures/lab"
@@ -531,4 +532,26 @@ func TestCommandLine(t *testing.T) {
 	if want := `sandproof verify-image --json '--kernel-args=quiet a=b' --memory=1024 'it'\''s $HOME/rootfs.ext4'`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
+}
+
+// A verdict as text holds no piece of a secret, and gives GitHub's runner no
+// command, whatever the guest said.
+func TestVerdictOfAnImageAsText(t *testing.T) {
+	secret := strings.Repeat("a_b-9", 40)
+	t.Setenv("E2B_ADMIN_TOKEN", secret)
+	t.Setenv("GITHUB_ACTIONS", "true")
+	said := strings.Repeat("y", 87) + " ::error::pwned by a guest\n" + secret
+	o := verifyOptions{}
+	result := &verified{Version: verifiedVersion, Image: "rootfs.ext4", Problems: []string{said}, Evidence: &evidence.Sandbox{
+		Version: evidence.Version, Problems: []evidence.Problem{{Piece: evidence.PieceAPI, Kind: evidence.ProblemBoot, Error: strings.Repeat("z", 4000) + said}},
+	}}
+	var out bytes.Buffer
+	if err := o.show(config.Config{Profile: config.ProfileCore}, result, &out); !errors.Is(err, exitError(verdict.ExitInfra)) && !errors.Is(err, exitError(verdict.ExitNotIsolated)) {
+		t.Errorf("%v", err)
+	}
+	text := out.String()
+	if piece := pieceOf(text, secret); piece != "" || !strings.Contains(text, "[redacted]") || !strings.Contains(text, "::error::pwned") {
+		t.Errorf("%q of the secret in %s", piece, text)
+	}
+	commandLess(t, unfenced(t, text))
 }
