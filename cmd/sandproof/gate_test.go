@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"sandproof/internal/requirement"
 	"sandproof/internal/rundir"
@@ -169,6 +170,31 @@ func TestGateInAWorkflow(t *testing.T) {
 	}
 	if info, err := os.Stat(summary); err != nil || info.Size() != verdict.SummaryMost-10 {
 		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// A result that is none is told, and every report keeps its form.
+func TestReportsOfAResultThatIsNone(t *testing.T) {
+	t.Setenv("GITHUB_ACTIONS", "")
+	green := recordedRun(t, "green", requirement.Pass)
+	dir := recordedRun(t, "r", "a|b <img src=x> @octocat")
+	code, said := command(t, "gate", dir)
+	if code != verdict.ExitInfra || !strings.Contains(strings.Join(strings.Fields(said), " "), `the record has the result "a|b <img src=x> @octocat", which is none`) {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+	schema, err := jsonschema.NewCompiler().Compile(filepath.Join("..", "..", "docs", "report.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(readFile(t, filepath.Join(dir, "report.json"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := schema.Validate(value); err != nil {
+		t.Errorf("the report does not keep to its schema: %v", err)
+	}
+	if code, said := command(t, "diff", green, dir); code != verdict.ExitInfra || !strings.Contains(said, "newly untested: enable.cpu (core): pass -> unproven") {
+		t.Errorf("exit code %d: %s", code, said)
 	}
 }
 

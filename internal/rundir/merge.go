@@ -59,6 +59,7 @@ func (r *Run) Merge() (Merged, error) {
 			return merged, err
 		}
 	}
+	merged.settleUnknown()
 	if err := r.tellEvidence(&merged); err != nil {
 		return merged, err
 	}
@@ -252,6 +253,32 @@ func (m *Merged) keep(sandbox string, o requirement.Outcome) {
 		m.Outcomes[sandbox] = append(have, o)
 	case verdict.Worse(o.Result, have[i].Result):
 		have[i] = o
+	}
+}
+
+// settleUnknown makes outcomes of what is no result: nothing is proven by it.
+// While attempts are compared it is as it was recorded, and weighs more than all.
+func (m *Merged) settleUnknown() {
+	for _, outcomes := range m.Outcomes {
+		for i, o := range outcomes {
+			if !o.Result.Known() {
+				// Nothing else of it is kept that could make it count for less.
+				outcomes[i] = requirement.Outcome{
+					Requirement: o.Requirement, Result: requirement.Unproven, Read: o.Read, Wanted: o.Wanted,
+					Reason: fmt.Sprintf("the record has the result %q, which is none", o.Result),
+					Next:   "gate the run with the sandproof that recorded it, or run again",
+				}
+			}
+		}
+	}
+	for _, attempts := range m.Attempts {
+		for _, results := range attempts {
+			for i, result := range results {
+				if !result.Known() {
+					results[i] = requirement.Unproven
+				}
+			}
+		}
 	}
 }
 

@@ -378,16 +378,30 @@ func TestUnknownRecordsAreProblems(t *testing.T) {
 }
 
 // A result that is none is a problem in whichever attempt it stands, and counts
-// as the worst.
+// as the worst: as unproven, whatever else the record says.
 func TestUnknownResultOfOneAttemptIsAProblem(t *testing.T) {
 	for _, order := range [][]requirement.Result{{"failed", requirement.Pass}, {requirement.Pass, "failed"}, {"failed", requirement.Fail}, {"", requirement.Pass}} {
 		run := newRun(t, "a")
 		for _, result := range order {
-			record(t, run, 1, Record{Sandbox: "a", Outcome: outcome("place.command", result)})
+			for _, id := range []requirement.ID{requirement.PlaceCommand, requirement.LogNoFailure} {
+				o := outcome(id, result)
+				o.Mute, o.Untried = true, true
+				record(t, run, 1, Record{Sandbox: "a", Outcome: o})
+			}
 		}
 		m := merge(t, run)
-		if len(m.Problems) != 1 || !strings.Contains(m.Problems[0], "place.command of a has the result") || m.Outcomes["a"][0].Result.Known() {
-			t.Errorf("%q gave %+v", order, m)
+		if len(m.Problems) != 2 || !strings.Contains(m.Problems[0], "place.command of a has the result") {
+			t.Errorf("%q gave problems %q", order, m.Problems)
+		}
+		for i, o := range m.Outcomes["a"] {
+			if i > 1 || o.Result != requirement.Unproven || !strings.HasPrefix(o.Reason, "the record has the result ") || o.Muted() || o.Untried {
+				t.Errorf("%q gave %+v", order, o)
+			}
+			for _, result := range m.Attempts["a"][o.Requirement] {
+				if !result.Known() {
+					t.Errorf("%q gave an attempt of %q", order, result)
+				}
+			}
 		}
 	}
 }
