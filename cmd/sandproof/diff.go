@@ -38,7 +38,7 @@ func diff() *cobra.Command {
 			case "text":
 				text = d.Text()
 			case "markdown":
-				text = d.Markdown()
+				text = d.Markdown(verdict.CommentMost)
 			case "json":
 				if text, err = d.JSON(); err != nil {
 					return err

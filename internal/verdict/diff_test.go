@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -215,9 +216,18 @@ func TestDiffOfHostileText(t *testing.T) {
 	for i := range after.Sandboxes["base"][0] {
 		after.Sandboxes["base"][0][i].Reason = hostile
 	}
+	for i, o := range after.Sandboxes["base"][0] {
+		if o.Requirement == requirement.EnableCPU {
+			after.Sandboxes["base"][0][i].Result = requirement.Result(hostile)
+		}
+	}
 	after.judge("base")
 	d := Compare(ofRun("before", recorded(t, "base", "base")), after)
-	page := d.Markdown()
+	page := d.Markdown(CommentMost)
+	checkMarkdown(t, page, CommentMost)
+	if !strings.Contains(page, "| newly untested | enable.cpu | core | pass | ") {
+		t.Errorf("the result that is none is not told:\n%s", page)
+	}
 	for _, bad := range []string{"\x1b", "\n# big", "<img", "@team", "[a](", " | x"} {
 		if strings.Contains(page, bad) {
 			t.Errorf("the page has %q:\n%s", bad, page)
@@ -230,5 +240,47 @@ func TestDiffOfHostileText(t *testing.T) {
 		if strings.HasPrefix(line, "| ") && strings.Count(strings.ReplaceAll(line, `\|`, ""), "|") != 7 {
 			t.Errorf("a row has not six cells: %s", line)
 		}
+	}
+}
+
+// A comment of very many templates, or of very long texts, is bounded: what got
+// worse comes first, and what has no room is counted.
+func TestMarkdownOfADiffIsCut(t *testing.T) {
+	const many = 400
+	var was, is []*evidence.Sandbox
+	healthy, broken := recorded(t, "base", "base"), recorded(t, "base-unpatched", "base")
+	for i := range many {
+		name := fmt.Sprintf("template-%d", i)
+		before, after := *broken, *healthy
+		if i == many-1 {
+			before, after = *healthy, *broken
+		}
+		for _, seen := range []*evidence.Sandbox{&before, &after} {
+			api := *seen.API
+			api.Alias, seen.Template, seen.API = name, name, &api
+		}
+		was, is = append(was, &before), append(is, &after)
+	}
+	d := Compare(ofRun("before", was...), ofRun("after", is...))
+	for _, budget := range []int{4 << 10, CommentMost} {
+		page := d.Markdown(budget)
+		checkMarkdown(t, page, budget)
+		first := strings.Index(page, "### template-399: isolated ")
+		if first < 0 || first > strings.Index(page, "### template-0: ") || !strings.Contains(page, "**Cut:** ") {
+			t.Errorf("%d bytes: %.1000s", budget, page)
+		}
+	}
+	if page := d.Markdown(8 << 20); strings.Contains(page, "Cut") || strings.Count(page, "### ") != many {
+		t.Errorf("cut without need: %.1000s", page)
+	}
+	after := ofRun("after", broken)
+	for i := range after.Sandboxes["base"][0] {
+		after.Sandboxes["base"][0][i].Reason = strings.Repeat("long & ", 5000)
+	}
+	after.judge("base")
+	page := Compare(ofRun("before", healthy), after).Markdown(CommentMost)
+	checkMarkdown(t, page, CommentMost)
+	if strings.Count(page, "| WORSE |") < 5 || !strings.Contains(page, "**Cut:** ") {
+		t.Errorf("one template of long texts: %.1000s", page)
 	}
 }

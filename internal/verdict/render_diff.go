@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -58,37 +59,80 @@ func (d Diff) Text() string {
 	return b.String()
 }
 
-// Markdown renders the difference for a pull request or a ticket.
-func (d Diff) Markdown() string {
+// CommentMost is how many bytes surely go into one comment: GitHub takes 65536
+// characters, and refuses what has more ("Body is too long").
+const CommentMost = 65536
+
+// Markdown renders the difference for a comment of so many bytes, in a pull
+// request or a ticket: the worst template comes first, each is named before any is
+// told whole, and what has no room is counted.
+func (d Diff) Markdown(budget int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "## sandproof: %s → %s\n\n%s\n", markdown(sideText(d.Before)), markdown(sideText(d.After)), markdown(d.conclusion()))
-	for _, caveat := range d.Caveats {
-		fmt.Fprintf(&b, "\n> %s\n", markdown(caveat))
+	room, missing := budget-b.Len()-cutMost, 0
+	take := func(block string) string {
+		if len(block) > room {
+			missing++
+			return ""
+		}
+		room -= len(block)
+		return block
 	}
-	for _, t := range d.Templates {
-		fmt.Fprintf(&b, "\n### %s: %s\n", markdown(t.Template), markdown(headline(t)))
-		if t.After != nil && t.After.Word != Isolated {
-			fmt.Fprintf(&b, "\n%s\n", markdown(t.After.Reason))
-		}
-		header := "\n| | requirement | level | before | after | |\n|---|---|---|---|---|---|\n"
-		for _, group := range diffGroups(t) {
-			for _, c := range group.changes {
-				fmt.Fprintf(&b, "%s| %s | %s | %s | %s | %s | %s |\n", header, group.name, markdown(string(c.Requirement)), levelText(c),
-					resultText(c.Before), resultText(c.After), markdown(c.Reason))
-				header = ""
-			}
-		}
-		for i, seen := range t.Seen {
-			if i == 0 {
-				b.WriteString("\n")
-			}
-			fmt.Fprintf(&b, "- side effect: %s\n", markdown(seen))
-		}
+	for _, caveat := range d.Caveats {
+		b.WriteString(take(fmt.Sprintf("\n> %s\n", markdown(caveat))))
 	}
 	for _, problem := range d.After.Problems {
-		fmt.Fprintf(&b, "\n**Problem of the run:** %s\n", markdown(problem))
+		b.WriteString(take(fmt.Sprintf("\n**Problem of the run:** %s\n", markdown(problem))))
+	}
+	templates := slices.Clone(d.Templates)
+	slices.SortStableFunc(templates, func(a, b TemplateDiff) int {
+		return cmp.Compare(slices.Index(exitOrder, b.Exit), slices.Index(exitOrder, a.Exit))
+	})
+	heads := make([]string, len(templates))
+	for i, t := range templates {
+		heads[i] = take(markdownHead(t))
+	}
+	for i, t := range templates {
+		if heads[i] == "" {
+			continue
+		}
+		b.WriteString(heads[i])
+		// What stands before the first row that has room.
+		before := "\n| | requirement | level | before | after | |\n|---|---|---|---|---|---|\n"
+		for _, group := range diffGroups(t) {
+			for _, c := range group.changes {
+				if row := take(before + markdownRow(group.name, c)); row != "" {
+					b.WriteString(row)
+					before = ""
+				}
+			}
+		}
+		before = "\n"
+		for _, seen := range t.Seen {
+			if line := take(fmt.Sprintf("%s- side effect: %s\n", before, markdown(seen))); line != "" {
+				b.WriteString(line)
+				before = ""
+			}
+		}
+	}
+	if missing > 0 {
+		fmt.Fprintf(&b, "\n**Cut:** %d parts have no room in a comment of %d bytes; sandproof diff --format json has all.\n", missing, budget)
 	}
 	return b.String()
+}
+
+// markdownHead says what became of a template, and why it is not isolated.
+func markdownHead(t TemplateDiff) string {
+	head := fmt.Sprintf("\n### %s: %s\n", markdown(t.Template), markdown(headline(t)))
+	if t.After != nil && t.After.Word != Isolated {
+		head += fmt.Sprintf("\n%s\n", markdown(t.After.Reason))
+	}
+	return head
+}
+
+func markdownRow(group string, c Change) string {
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s |\n", group, markdown(string(c.Requirement)), levelText(c),
+		markdown(resultText(c.Before)), markdown(resultText(c.After)), markdown(c.Reason))
 }
 
 // JSON renders the difference whole, for programs.
