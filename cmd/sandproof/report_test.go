@@ -86,10 +86,11 @@ func TestReportsOfCarriedFilesHoldNoSecret(t *testing.T) {
 // A secret of the environment, in files that were carried here, is in no report,
 // whole or in pieces: a report escapes what it shows, wraps it, and cuts it.
 func TestReportsHoldNoPieceOfASecret(t *testing.T) {
-	long := ""
+	var pieces []string
 	for i := range 40 {
-		long += fmt.Sprintf("k%dQ%xz.", i*7919, i*104729)
+		pieces = append(pieces, fmt.Sprintf("k%dQ%xz.", i*7919, i*104729))
 	}
+	long := strings.Join(pieces, "")
 	t.Setenv("GITHUB_ACTIONS", "true")
 	healthy := recordedRun(t, "before", requirement.Pass)
 	for _, test := range []struct {
@@ -114,8 +115,16 @@ func TestReportsHoldNoPieceOfASecret(t *testing.T) {
 				t.Setenv("GITHUB_STEP_SUMMARY", summary)
 				texts := map[string]string{}
 				for _, args := range [][]string{
-					{"gate", dir}, {"report", dir}, {"report", "--format=html", dir}, {"report", "--format=markdown", dir}, {"report", "--format=junit", dir}, {"report", "--format=json", dir},
-					{"diff", healthy, dir}, {"diff", "--format=html", healthy, dir}, {"diff", "--format=markdown", healthy, dir}, {"diff", "--format=json", healthy, dir},
+					{"gate", dir},
+					{"report", dir},
+					{"report", "--format=html", dir},
+					{"report", "--format=markdown", dir},
+					{"report", "--format=junit", dir},
+					{"report", "--format=json", dir},
+					{"diff", healthy, dir},
+					{"diff", "--format=html", healthy, dir},
+					{"diff", "--format=markdown", healthy, dir},
+					{"diff", "--format=json", healthy, dir},
 				} {
 					var out, errs bytes.Buffer
 					run(t.Context(), args, &out, &errs)
