@@ -105,6 +105,18 @@ var (
 	nothing = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?:null|true|false|redacted|%22|%27)$`) })
 )
 
+// mayName tells whether a text holds a word that each name of a credential holds:
+// the expressions are some twenty times slower than to look for these.
+func mayName(text []byte) bool {
+	lower := bytes.ToLower(text)
+	for _, word := range []string{"key", "token", "authorization", "bearer"} {
+		if bytes.Contains(lower, []byte(word)) {
+			return true
+		}
+	}
+	return false
+}
+
 // Bytes returns text without secrets; the given slice is not changed.
 func (r *Redactor) Bytes(text []byte) []byte {
 	text = r.Document(text)
@@ -114,7 +126,12 @@ func (r *Redactor) Bytes(text []byte) []byte {
 	if bytes.Contains(text, []byte("%40")) {
 		text = escapedUserInfo().ReplaceAll(text, []byte("${1}"+mask+"%40"))
 	}
-	text = prefixed().ReplaceAll(text, []byte(mask))
+	if bytes.Contains(text, []byte("e2b_")) {
+		text = prefixed().ReplaceAll(text, []byte(mask))
+	}
+	if !mayName(text) {
+		return text
+	}
 	text = named().ReplaceAllFunc(text, func(match []byte) []byte {
 		parts := named().FindSubmatch(match)
 		name, closing, opening, value := parts[1], parts[2], parts[3], parts[4]
