@@ -93,7 +93,7 @@ test-short: test-deps ## Run the tests that need no guest.
 .PHONY: faults
 faults: test-deps ## Boot broken and healthy guests, two at a time, and show what is caught: the kill matrix (FAULTS=b9,c11).
 	@matrix=$$(mktemp) && trap 'rm -f "$$matrix"' EXIT && \
-		FAULTS="$(FAULTS)" FAULTS_MATRIX="$$matrix" go test -count 1 -timeout 30m -run '^Test(Faults|World|WorldOfRun)$$' ./internal/fixtures/faults; \
+		FAULTS="$(FAULTS)" FAULTS_MATRIX="$$matrix" go test -count 1 -timeout 60m -run '^Test(Faults|World|WorldOfRun)$$' ./internal/fixtures/faults; \
 		code=$$?; cat "$$matrix"; exit $$code
 
 .PHONY: chaos
