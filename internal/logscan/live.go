@@ -149,7 +149,7 @@ func showLine(line, sandbox string, secrets *redact.Redactor, show func(Line)) {
 		if record.SandboxID != sandbox || record.ByText || record.Structured {
 			continue
 		}
-		l := Line{Message: bounded(record.Message, secrets)}
+		l := Line{Message: Bounded(record.Message, secrets)}
 		for _, e := range endings {
 			if strings.HasPrefix(record.Message, e.text) {
 				l.End = e.end

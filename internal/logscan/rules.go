@@ -462,7 +462,7 @@ func (r *Rule) knows(record Record) bool {
 // finding makes a finding of a record that a rule matched.
 func (r *Rule) finding(record Record, raw []byte, secrets *redact.Redactor) evidence.Finding {
 	f := evidence.Finding{
-		Rule: r.ID, Class: r.Class, Says: r.Says, Message: bounded(record.Message, secrets), Raw: bounded(string(raw), secrets), Time: record.Time,
+		Rule: r.ID, Class: r.Class, Says: r.Says, Message: Bounded(record.Message, secrets), Raw: Bounded(string(raw), secrets), Time: record.Time,
 	}
 	if r.Match == nil {
 		return f
@@ -495,9 +495,10 @@ func directoryOf(group string) string {
 // maxText bounds the texts of a finding, in bytes.
 const maxText = 1000
 
-// bounded is a text without secrets, cut after they were taken out: half of one
-// is no secret that anybody knows.
-func bounded(text string, secrets *redact.Redactor) string {
+// Bounded is a text of a finding without secrets, of at most 1000 bytes and what
+// tells of a cut. It is cut after they were taken out: half of one is no secret that
+// the redactor knows. It is a copy: a part of a line would keep all of it in memory.
+func Bounded(text string, secrets *redact.Redactor) string {
 	const mostLookedAt = 16 * maxText
 	clean := secrets.String(text[:min(len(text), mostLookedAt)])
 	if len(clean) <= maxText {

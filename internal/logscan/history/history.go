@@ -133,25 +133,15 @@ type scan struct {
 }
 
 // The bounds of a report, since a guest may print what it likes: how many
-// findings and gaps are kept, and how much of each text, in bytes.
+// findings and gaps are kept, and how much of each name, in bytes.
 const (
 	maxFindings  = 10_000
 	maxUncovered = 1000
-	maxText      = 1000
 	maxName      = 128
 )
 
-// short is a text without secrets, cut after they were taken out: half of one is
-// no secret that the redactor knows. It is a copy: a part of a line would keep all
-// of it in memory.
-func (s *scan) short(text string) string {
-	const mostLookedAt = 16 * maxText
-	clean := s.Redactor.String(text[:min(len(text), mostLookedAt)])
-	if len(clean) > maxText {
-		clean = clean[:maxText] + "…"
-	}
-	return strings.ToValidUTF8(clean, "\uFFFD")
-}
+// short is a text of the report.
+func (s *scan) short(text string) string { return logscan.Bounded(text, s.Redactor) }
 
 // name is what is shown of a sandbox's or a template's name, by which findings
 // are told apart as well: of one that nobody would give, its beginning and a sum
