@@ -20,11 +20,12 @@ var host = guest{proc: "/proc", sys: "/sys", answer: 5 * time.Second}
 
 // Two that burn meet, and share one CPU over the same stretch of time.
 func TestBurn(t *testing.T) {
+	name := meetingOf(t)
 	var burns [2]*evidence.Burn
 	var both sync.WaitGroup
 	for i := range burns {
 		both.Go(func() {
-			out, err := exec.CommandContext(t.Context(), "/proc/self/exe", "burn", "-meet="+t.Name(), "-for=300ms").Output()
+			out, err := exec.CommandContext(t.Context(), "/proc/self/exe", "burn", "-meet="+name, "-for=300ms").Output()
 			if err != nil {
 				t.Error(err)
 				return
@@ -50,13 +51,20 @@ func TestBurn(t *testing.T) {
 	}
 }
 
+// meetingOf is a test's own name to meet by: all of a machine's processes see
+// each other, those of another run of the tests too.
+func meetingOf(t *testing.T) string {
+	t.Helper()
+	return t.Name() + "-" + strconv.Itoa(os.Getpid())
+}
+
 // Whoever is left alone says so, in time; and nobody burns for ever.
 func TestBurnAlone(t *testing.T) {
-	if _, err := host.burn(t.Context(), t.Name(), 50*time.Millisecond, time.Second); err == nil || !strings.Contains(err.Error(), "it did not come") {
+	if _, err := host.burn(t.Context(), meetingOf(t), 50*time.Millisecond, time.Second); err == nil || !strings.Contains(err.Error(), "it did not come") {
 		t.Errorf("got %v", err)
 	}
 	for _, long := range []time.Duration{0, -time.Second, maxBurn + 1} {
-		if _, err := host.burn(t.Context(), t.Name(), time.Second, long); err == nil || !strings.Contains(err.Error(), "-for between 0 and 30s") {
+		if _, err := host.burn(t.Context(), meetingOf(t), time.Second, long); err == nil || !strings.Contains(err.Error(), "-for between 0 and 30s") {
 			t.Errorf("%s: got %v", long, err)
 		}
 	}
@@ -294,6 +302,11 @@ func TestHogThatHangs(t *testing.T) {
 	}
 	if err := syscall.Kill(c.cmd.Process.Pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
+	}
+	// Until it stands still it may take another order.
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(c.cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("it does not stop: %v, %v", status, err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sandproof/internal/evidence"
@@ -52,22 +53,25 @@ func TestWatchCPU(t *testing.T) {
 		{"endless text", "0::/user\n", strings.Repeat("usage_usec 9", 1<<20), 0, "want lines of a key and a number"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			g := tree(t, map[string]string{"sys/fs/cgroup/user/cpu.stat": test.text})
-			_, w := g.watchCPU(evidence.Process{Cgroup: test.cgroup})
-			for _, at := range []time.Duration{0, sampleEvery / 2, sampleEvery} {
-				w.look(at, false)
-			}
-			w.look(sampleEvery+1, true) // too soon after the one before
-			w.look(sampleEvery*3/2, true)
-			samples, why := w.samples()
-			if len(samples) != test.samples || !strings.Contains(why, test.why) || (why == "") != (test.why == "") {
-				t.Fatalf("got %v, %q, want %d samples and %q", samples, why, test.samples, test.why)
-			}
-			for _, one := range samples {
-				if one.UsageUS != 91827 {
-					t.Errorf("got %+v", one)
+			// By the bubble's clock no read takes long, however busy the machine is.
+			synctest.Test(t, func(t *testing.T) {
+				g := tree(t, map[string]string{"sys/fs/cgroup/user/cpu.stat": test.text})
+				_, w := g.watchCPU(evidence.Process{Cgroup: test.cgroup})
+				for _, at := range []time.Duration{0, sampleEvery / 2, sampleEvery} {
+					w.look(at, false)
 				}
-			}
+				w.look(sampleEvery+1, true) // too soon after the one before
+				w.look(sampleEvery*3/2, true)
+				samples, why := w.samples()
+				if len(samples) != test.samples || !strings.Contains(why, test.why) || (why == "") != (test.why == "") {
+					t.Fatalf("got %v, %q, want %d samples and %q", samples, why, test.samples, test.why)
+				}
+				for _, one := range samples {
+					if one.UsageUS != 91827 {
+						t.Errorf("got %+v", one)
+					}
+				}
+			})
 		})
 	}
 }
