@@ -34,6 +34,7 @@ func (g guest) journal(p evidence.Process) *evidence.Journal {
 	if err != nil {
 		return &evidence.Journal{Error: err.Error()}
 	}
+	notWhole := g.syncJournal()
 	boot := "_BOOT_ID=" + strings.ReplaceAll(strings.TrimSpace(id), "-", "")
 	unit := filepath.Base(strings.TrimSpace(p.Cgroup))
 	ctx, cancel := context.WithTimeout(context.Background(), g.answer) //nolint:forbidigo // a process's own root context
@@ -55,7 +56,25 @@ func (g guest) journal(p evidence.Process) *evidence.Journal {
 	if err := cmd.Wait(); err != nil && whole && j.Error == "" {
 		j.Error = fmt.Sprintf("read the journal: %s: %v", g.journalctl, err)
 	}
+	if notWhole != nil && j.Error == "" {
+		j.Error = fmt.Sprintf("what envd said may not all be in the journal yet: %v", notWhole)
+	}
 	return j
+}
+
+// syncJournal waits until everything that was said before is in the journal
+// (journalctl(1), --sync). Its daemon takes each service's lines from a socket
+// of their own when its turn comes: systemd's line about envd can be there while
+// envd's still wait, and their absence would pass for silence.
+func (g guest) syncJournal() error {
+	ctx, cancel := context.WithTimeout(context.Background(), g.answer) //nolint:forbidigo // a process's own root context
+	defer cancel()
+	cmd := exec.CommandContext(ctx, g.journalctl, "--sync")
+	cmd.WaitDelay = g.answer
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s --sync: %w", g.journalctl, err)
+	}
+	return nil
 }
 
 // parseJournal reads entries as journalctl prints them in JSON, one a line;

@@ -43,12 +43,15 @@ func TestParseJournal(t *testing.T) {
 // A journal is only read as far as it may be, and only by envd's own name in
 // the guest's own boot.
 func TestJournal(t *testing.T) {
+	const synced = "[ \"$1\" = --sync ] && exit 0\n"
 	for _, test := range []struct{ name, script, control, problem string }{
-		{"an answer", "#!/bin/sh\necho \"$*\" >\"$0.args\"\ncat <<'END'\n" + entry(1, "6", "Started envd.") + "END\n", "Started envd.", ""},
+		{"an answer", "#!/bin/sh\n" + synced + "echo \"$*\" >\"$0.args\"\ncat <<'END'\n" + entry(1, "6", "Started envd.") + "END\n", "Started envd.", ""},
 		{"no such program", "", "", "read the journal: "},
 		{"it fails", "#!/bin/sh\nexit 3\n", "", "exit status 3"},
 		{"it never ends", "#!/bin/sh\nexec sleep 60\n", "", "read the journal: "},
-		{"it goes on for ever", "#!/bin/sh\nwhile :; do echo '" + strings.TrimSpace(entry(1, "6", "again")) + "'; done\n", "again", ""},
+		{"it may not be whole", "#!/bin/sh\n[ \"$1\" = --sync ] && exit 1\ncat <<'END'\n" + entry(1, "6", "Started envd.") + "END\n", "Started envd.", "--sync: exit status 1"},
+		{"it is never whole", "#!/bin/sh\n[ \"$1\" = --sync ] && exec sleep 60\ncat <<'END'\n" + entry(1, "6", "Started envd.") + "END\n", "Started envd.", "--sync: signal: killed"},
+		{"it goes on for ever", "#!/bin/sh\n" + synced + "while :; do echo '" + strings.TrimSpace(entry(1, "6", "again")) + "'; done\n", "again", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			files := shellGuest()
@@ -59,7 +62,7 @@ func TestJournal(t *testing.T) {
 			g := tree(t, files)
 			g.journalctl = filepath.Join(filepath.Dir(g.proc), "journalctl")
 			g.answer = time.Minute // what ends by itself may take its time
-			if strings.Contains(test.script, "sleep") {
+			if strings.Contains(test.script, "sleep 60") {
 				g.answer = 200 * time.Millisecond
 			}
 			j := g.journal(evidence.Process{PID: 50, Cgroup: "0::/system.slice/envd.service\n"})
