@@ -299,7 +299,7 @@ func TestContainerScriptRefusesAnOldRun(t *testing.T) {
 // all the same.
 func TestContainerScriptIsStopped(t *testing.T) {
 	dir := installed(t, `trap 'echo cleaned; exit 9' TERM; touch started; while :; do sleep 0.05; done`, `echo "sandproof: $*"; exit 3`)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := script(ctx, t, dir, filepath.Join(dir, "run.sh"), []string{"RUN=r"})
 	out, err := stopOnceStarted(ctx, t, cmd, filepath.Join(dir, "started"))
@@ -314,6 +314,8 @@ func stopOnceStarted(ctx context.Context, t *testing.T, cmd *exec.Cmd, started s
 	t.Helper()
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
+	// Suites that the stop did not reach would hold the output for ever.
+	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

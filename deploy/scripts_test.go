@@ -169,7 +169,7 @@ func TestSuitesAreStopped(t *testing.T) {
 		// hands nothing on.
 		const suites = `trap "echo ::error::cleaned; exit 9" TERM; touch started; while :; do sleep 0.05; done`
 		dir := e2eScript(t, `trap : TERM; bash -c '`+suites+`'; exit $?`, `echo "$*"; exit 3`)
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		cmd := script(ctx, t, dir, "scripts/e2e.sh", onGitHub(dir, actions))
 		out, err := stopOnceStarted(ctx, t, cmd, filepath.Join(dir, "started"))
 		cancel()

@@ -3,12 +3,14 @@
 # code; to be sourced by bash scripts. A stop of the script is one of the whole
 # group: the ginkgo command, which the suites are started by, hands no signal on.
 in_group() {
-	local group code
+	local group='' early='' code
+	# A stop may come when the command runs, and its group is not known yet.
+	trap 'if [ -n "$group" ]; then kill -TERM -- "-$group" 2>/dev/null; else early=TERM; fi' HUP TERM
+	trap 'if [ -n "$group" ]; then kill -INT -- "-$group" 2>/dev/null; else early=INT; fi' INT
 	set -m
 	"$@" &
 	group=$!
-	trap 'kill -TERM -- "-$group" 2>/dev/null' HUP TERM
-	trap 'kill -INT -- "-$group" 2>/dev/null' INT
+	[ -z "$early" ] || kill "-$early" -- "-$group" 2>/dev/null
 	while kill -0 "$group" 2>/dev/null; do
 		wait "$group"
 	done

@@ -19,8 +19,6 @@ if [ "${#token}" -ne 32 ]; then
 	exit 3
 fi
 printf '::stop-commands::%s\n' "$token"
+# Its last line may have no end. A stop may come before there is a command.
+trap 'printf "\n::%s::\n" "$token"' EXIT
 in_group "$@" 2>&1
-code=$?
-# Its last line may have no end.
-printf '\n::%s::\n' "$token"
-exit "$code"

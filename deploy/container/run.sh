@@ -37,10 +37,13 @@ if [ "${GITHUB_ACTIONS:-}" = true ]; then
 fi
 
 # A stop goes to the suites, which end their sandboxes and then themselves. The
-# gate comes after that, so nothing that was recorded is lost.
+# gate comes after that, so nothing that was recorded is lost. It may come when
+# the suites run, and their process is not known yet.
+suites='' early=''
+trap 'if [ -n "$suites" ]; then kill -TERM "$suites" 2>/dev/null; else early=yes; fi' TERM INT HUP
 "$here/e2e.test" -test.timeout=0 "$@" &
 suites=$!
-trap 'kill -TERM "$suites" 2>/dev/null' TERM INT HUP
+[ -z "$early" ] || kill -TERM "$suites" 2>/dev/null
 wait "$suites"
 code=$?
 while kill -0 "$suites" 2>/dev/null; do
