@@ -12,10 +12,12 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"sandproof/internal/redact"
@@ -54,6 +56,12 @@ func (e editor) tool(ctx context.Context, host *os.File, in io.Reader, out io.Wr
 	cmd := exec.CommandContext(limited, name, append(args, imageFile)...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBUGFS_PAGER=cat")
 	cmd.ExtraFiles = []*os.File{e.image}
+	// A tool that outlived a killed patcher would have the image open, and the
+	// next patcher be refused. The kernel goes by the thread that started it
+	// (prctl(2), PR_SET_PDEATHSIG), which is kept until then.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if host != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, host)
 	}
