@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -24,8 +25,15 @@ type follower struct {
 	done  chan struct{}
 	// stopped is true once it follows no more.
 	stopped bool
-	held    int // the descriptor by which the file is held
+	// file is the held one, and own the descriptor by which the library reads it;
+	// -1 where that is not known.
+	file *os.File
+	own  int
 }
+
+// opening is held while the library opens a file, so that what came with it is
+// its own.
+var opening sync.Mutex
 
 // followPoll is how often a tail looks at its file. With inotify the library
 // can miss the last line until the next write; polling cannot.
@@ -48,6 +56,8 @@ const followGrace = 5 * followPoll
 // that is removed before its last lines were read.
 func follow(file *os.File, from int64, see func(line string)) *follower {
 	setPoll()
+	opening.Lock()
+	before := readers(file)
 	t, err := tail.TailFile(fmt.Sprintf("/proc/self/fd/%d", file.Fd()), tail.Config{
 		Location: &tail.SeekInfo{Offset: from, Whence: io.SeekStart},
 		Follow:   true, MustExist: true, Poll: true,
@@ -56,10 +66,15 @@ func follow(file *os.File, from int64, see func(line string)) *follower {
 		CompleteLines: true,
 		Logger:        tail.DiscardingLogger,
 	})
+	own := slices.DeleteFunc(readers(file), func(fd int) bool { return slices.Contains(before, fd) })
+	opening.Unlock()
 	if err != nil {
 		return nil
 	}
-	f := &follower{tail: t, done: make(chan struct{}), held: int(file.Fd())}
+	f := &follower{tail: t, done: make(chan struct{}), file: file, own: -1}
+	if len(own) == 1 { // else somebody else has opened the file at the same moment
+		f.own = own[0]
+	}
 	go func() {
 		defer close(f.done)
 		for l := range t.Lines {
@@ -90,9 +105,11 @@ func (f *follower) stop() {
 	if f == nil {
 		return
 	}
+	if !f.stopped {
+		f.starve()
+	}
 	f.stopped = true
 	f.tail.Kill(nil)
-	f.starve()
 	<-f.tail.Dead()
 	<-f.done
 }
@@ -100,26 +117,43 @@ func (f *follower) stop() {
 // starve lets the tail find the end of its file. It looks whether it was stopped
 // at a line's end or at the file's only, and in an endless line that grows
 // faster than it reads it would come to neither before all of it is in memory.
-// The library's descriptor is the other one of this process on the file.
+//
+// It comes before the tail is told to stop: from then on the tail closes its
+// descriptor, and the number may mean another file of this process at any moment.
 func (f *follower) starve() {
-	var held, other unix.Stat_t
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil || unix.Fstat(f.held, &held) != nil {
+	select {
+	case <-f.tail.Dying():
 		return
+	default:
+	}
+	if !slices.Contains(readers(f.file), f.own) {
+		return // the file was cut, and the library opened it anew
 	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return
 	}
 	defer null.Close()
+	_ = unix.Dup3(int(null.Fd()), f.own, unix.O_CLOEXEC)
+}
+
+// readers are this process's descriptors by which a file is read, but for those
+// that would not block, as those by which files are held.
+func readers(file *os.File) []int {
+	var wanted, other unix.Stat_t
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil || unix.Fstat(int(file.Fd()), &wanted) != nil {
+		return nil
+	}
+	var all []int
 	for _, entry := range entries {
 		fd, err := strconv.Atoi(entry.Name())
-		if err != nil || fd == f.held || unix.Fstat(fd, &other) != nil || other.Dev != held.Dev || other.Ino != held.Ino {
+		if err != nil || unix.Fstat(fd, &other) != nil || other.Dev != wanted.Dev || other.Ino != wanted.Ino {
 			continue
 		}
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_NONBLOCK != 0 {
-			continue // somebody else's: files are held without blocking
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil && flags&unix.O_ACCMODE == unix.O_RDONLY && flags&unix.O_NONBLOCK == 0 {
+			all = append(all, fd)
 		}
-		_ = unix.Dup3(int(null.Fd()), fd, unix.O_CLOEXEC)
 	}
+	return all
 }
