@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -30,10 +31,13 @@ func TestCreateFailedByTheTemplate(t *testing.T) {
 	} {
 		t.Run(test.target+" "+test.answer, func(t *testing.T) {
 			var looked atomic.Int32 // in the server and here
+			closing, enough := context.WithCancel(t.Context())
+			defer enough()
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Method == http.MethodGet {
 					looked.Add(1)
 					_, _ = w.Write([]byte("[]"))
+					enough() // else it would look for a while
 					return
 				}
 				w.WriteHeader(http.StatusInternalServerError)
@@ -41,21 +45,21 @@ func TestCreateFailedByTheTemplate(t *testing.T) {
 			}))
 			defer server.Close()
 			client, err := sandboxapi.New(sandboxapi.Options{
-				APIURL: server.URL, SandboxURL: server.URL, APIKey: "e2b_0123456789", UserAgent: "test", CreateTimeout: time.Second, RequestTimeout: time.Second,
+				APIURL: server.URL, SandboxURL: server.URL, APIKey: "e2b_0123456789", UserAgent: "test", CreateTimeout: patience, RequestTimeout: patience,
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			s := New(Options{
 				Run: "r", Target: test.target, Template: config.Template{Name: "base"}, Client: client,
-				Intervals: config.Intervals{SandboxTTL: time.Minute, Destroy: 50 * time.Millisecond, Poll: time.Millisecond},
+				Intervals: config.Intervals{SandboxTTL: time.Minute, Destroy: patience, Poll: time.Millisecond},
 			})
 			s.Open(t.Context())
 			p := s.Evidence().ProblemOf(evidence.PieceAPI)
 			if p == nil || p.Kind != test.kind {
 				t.Fatalf("problem %+v, want %s", p, test.kind)
 			}
-			closed := s.Close(t.Context())
+			closed := s.Close(closing)
 			if test.kind == evidence.ProblemBoot {
 				// The server's words stand by themselves: no advice about the server.
 				if p.Error != "failed to create sandbox: it panicked\nlast lines" || closed != nil || looked.Load() > 0 {
@@ -94,14 +98,14 @@ func TestBuildIsAskedFor(t *testing.T) {
 			}))
 			defer server.Close()
 			client, err := sandboxapi.New(sandboxapi.Options{
-				APIURL: server.URL, SandboxURL: server.URL, APIKey: "e2b_0123456789", UserAgent: "test", CreateTimeout: time.Second, RequestTimeout: time.Second,
+				APIURL: server.URL, SandboxURL: server.URL, APIKey: "e2b_0123456789", UserAgent: "test", CreateTimeout: patience, RequestTimeout: patience,
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			s := New(Options{
 				Run: "r", Target: "live", Template: config.Template{Name: "base", BuildID: test.wanted}, Client: client,
-				Intervals: config.Intervals{SandboxTTL: time.Minute, Destroy: time.Second, Poll: time.Millisecond},
+				Intervals: config.Intervals{SandboxTTL: time.Minute, Destroy: patience, Poll: time.Millisecond},
 			})
 			s.Open(t.Context())
 			if api := s.Evidence().API; api == nil || api.BuildID != test.want || api.BuildWanted != test.wanted {

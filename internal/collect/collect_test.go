@@ -182,6 +182,10 @@ func probeOutputs(args []string, _ bool) (string, int32, error) {
 	return frame(evidence.PlacementReport{Self: evidence.Process{PID: 8, Cgroup: "0::/user\n"}}), 0, nil
 }
 
+// patience is how long is waited for what comes at once, but on a machine that
+// has more to do.
+const patience = time.Minute
+
 func newSession(t *testing.T, w *world) *Session {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -191,7 +195,7 @@ func newSession(t *testing.T, w *world) *Session {
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	client, err := sandboxapi.New(sandboxapi.Options{
-		APIURL: server.URL, SandboxURL: server.URL, APIKey: "e2b_0123456789", AdminToken: "admin_0123456789", UserAgent: "test", CreateTimeout: time.Second, RequestTimeout: time.Second,
+		APIURL: server.URL, SandboxURL: server.URL, APIKey: "e2b_0123456789", AdminToken: "admin_0123456789", UserAgent: "test", CreateTimeout: patience, RequestTimeout: patience,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +204,7 @@ func newSession(t *testing.T, w *world) *Session {
 	return New(Options{
 		Run: "r", Process: "r.1", Version: "v", Target: "live", Template: config.Template{Name: "base", BuildID: "b"}, Client: client, Probe: []byte("probe"),
 		Intervals: config.Intervals{
-			SandboxTTL: time.Minute, EnvdReady: wait, Command: 5 * time.Second, Forwarder: wait, LogQuiet: wait, LogCap: wait, Destroy: time.Second, Poll: 10 * time.Millisecond,
+			SandboxTTL: time.Minute, EnvdReady: patience, Command: patience, Forwarder: wait, LogQuiet: wait, LogCap: wait, Destroy: patience, Poll: 10 * time.Millisecond,
 			Burn: 10 * time.Millisecond, Pressure: time.Second,
 		},
 	})
@@ -330,6 +334,7 @@ func TestUnhealthyEnvdIsSeen(t *testing.T) {
 	w := healthyWorld()
 	w.healthStatus = http.StatusServiceUnavailable
 	s := newSession(t, w)
+	s.options.Intervals.EnvdReady = 300 * time.Millisecond
 	s.Open(t.Context())
 	s.Collect(t.Context(), evidence.PieceSnapshot)
 	if s.Evidence().Health != nil || s.Evidence().ProblemOf(evidence.PieceHealth) == nil || s.Evidence().Snapshot != nil {
@@ -345,7 +350,7 @@ func TestTheSandboxIsKeptAlive(t *testing.T) {
 	s := newSession(t, w)
 	s.options.Intervals.SandboxTTL = 40 * time.Millisecond
 	s.Open(t.Context())
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(patience)
 	for renewed := 0; renewed < 2; {
 		select {
 		case <-deadline:
