@@ -210,18 +210,21 @@ func TestHogChild(t *testing.T) {
 	}
 }
 
-// resident is the resident set of a process in bytes.
+// resident is the resident set of a process in bytes, as its pages add up: the
+// number in statm lags behind (proc_pid_statm(5)).
 func resident(t *testing.T, pid int) int {
 	t.Helper()
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/smaps_rollup")
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages, err := strconv.Atoi(strings.Fields(string(data))[1])
+	_, rest, _ := strings.Cut(string(data), "\nRss:")
+	text, _, _ := strings.Cut(rest, " kB\n")
+	kilobytes, err := strconv.Atoi(strings.TrimSpace(text))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%q: %v", data, err)
 	}
-	return pages * os.Getpagesize()
+	return kilobytes << 10
 }
 
 // A survivor outlives the probe, and not for long.
