@@ -46,8 +46,9 @@ func newBrowser(t *testing.T) *browser {
 		t.Skip("the browser is left out of short tests")
 	}
 	// In a container there is no name space for Chromium's own sandbox; the pages
-	// are this test's.
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox)
+	// are this test's. The allocator's own directory for the user's data is removed
+	// once nothing of Chromium is left that writes to it.
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox)
 	allocator, cancel := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(cancel)
 	ctx, cancelPage := chromedp.NewContext(allocator)
@@ -272,6 +273,14 @@ func (b *browser) tabTo(want string) {
 // visibleRows counts the rows of the matrix that can be seen.
 const visibleRows = `[...document.querySelectorAll('.matrix tbody tr')].filter(r => r.offsetParent !== null).length`
 
+// pressed is what the button with the focus says once it says something else than
+// before it was pressed.
+const pressed = `new Promise(done => {
+  const button = document.activeElement;
+  const look = () => button.textContent === 'Copy' ? setTimeout(look, 20) : done(button.textContent);
+  look();
+})`
+
 // Everything is reached and used with the keyboard alone.
 func TestReportByKeyboard(t *testing.T) {
 	b := newBrowser(t)
@@ -310,7 +319,7 @@ func TestReportByKeyboard(t *testing.T) {
 	b.open(render(t, before, nil), 1280, "light")
 	b.tabTo("button Copy")
 	b.do(chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible(".command button"))
-	if got := eval[string](b, "new Promise(done => setTimeout(() => done(document.activeElement.textContent), 300))", chromedp.EvalAwaitPromise); got != "Copied" && got != "Selected" {
+	if got := eval[string](b, pressed, chromedp.EvalAwaitPromise); got != "Copied" && got != "Selected" {
 		t.Errorf("the button that copies the command says %q", got)
 	}
 	b.tabTo("summary Absent evidence")
