@@ -160,33 +160,56 @@ func (h hangUp) Reset() {}
 
 // A try that hangs is given up at its own time-out, and the next one counts.
 func TestAHangingTryIsGivenUp(t *testing.T) {
-	var tries atomic.Int32
+	var hangs atomic.Bool
 	c := testClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if tries.Add(1) == 1 {
+		if hangs.Load() {
 			<-r.Context().Done()
 			return
 		}
 		_, _ = io.WriteString(w, `{"sandboxID":"i1"}`)
 	}))
+	hangs.Store(true)
 	c.options.RequestTimeout = 50 * time.Millisecond
-	if s, err := c.Get(t.Context(), "i1"); err != nil || s.SandboxID != "i1" || tries.Load() != 2 {
-		t.Errorf("got %+v, %v after %d tries", s, err, tries.Load())
+	waits := 0
+	c.retry = func() backoff.BackOff {
+		return before(func() {
+			hangs.Store(false)
+			c.options.RequestTimeout = time.Minute
+			waits++
+		})
+	}
+	if s, err := c.Get(t.Context(), "i1"); err != nil || s.SandboxID != "i1" || waits != 1 {
+		t.Errorf("got %+v, %v after %d waits", s, err, waits)
 	}
 }
 
+// before does something before a client tries once more.
+type before func()
+
+func (b before) NextBackOff() time.Duration {
+	b()
+	return time.Millisecond
+}
+
+func (b before) Reset() {}
+
 // A create has a time-out of its own, longer than that of other calls.
 func TestACreateHasItsOwnTimeout(t *testing.T) {
+	var hangs atomic.Bool
 	c := testClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case <-time.After(100 * time.Millisecond):
-			answer(http.StatusCreated, nil, `{"sandboxID":"i1"}`)(w, r)
-		case <-r.Context().Done():
+		_, _ = io.Copy(io.Discard, r.Body) // else the server does not notice that the client is gone
+		if hangs.Load() {
+			<-r.Context().Done()
+			return
 		}
+		<-time.After(100 * time.Millisecond)
+		answer(http.StatusCreated, nil, `{"sandboxID":"i1"}`)(w, r)
 	}))
 	c.options.RequestTimeout = 20 * time.Millisecond
 	if _, err := c.Create(t.Context(), NewSandbox{TemplateID: "base"}); err != nil {
 		t.Error(err)
 	}
+	hangs.Store(true)
 	c.options.CreateTimeout = 20 * time.Millisecond
 	_, err := c.Create(t.Context(), NewSandbox{TemplateID: "base"})
 	if KindOf(err) != Transient || !errors.Is(err, context.DeadlineExceeded) {
@@ -195,9 +218,8 @@ func TestACreateHasItsOwnTimeout(t *testing.T) {
 }
 
 func TestAnAPIThatIsNotThere(t *testing.T) {
-	server := httptest.NewServer(http.NotFoundHandler())
-	server.Close()
-	c, err := New(Options{APIURL: server.URL, APIKey: testKey, AdminToken: testToken, CreateTimeout: time.Second, RequestTimeout: time.Second})
+	// A port that was free a moment ago may be somebody's now; this one is nobody's.
+	c, err := New(Options{APIURL: "http://127.0.0.1:1", APIKey: testKey, AdminToken: testToken, CreateTimeout: time.Minute, RequestTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode"
 
@@ -278,47 +279,63 @@ func TestMessagesAreBounded(t *testing.T) {
 }
 
 // Whichever end notices first that a lifetime is over: a process that had
-// started is the guest's trouble, and one that was never heard of is not.
+// started is the guest's trouble, and one that was never heard of is not. It
+// rests on a bubble's clock, in which what comes at once does.
 func TestAnOverlongProcess(t *testing.T) {
 	const over = "lifetime"
 	started := event(t, start(9))
-	hang := func(body string) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body)
-			w.Header().Set("Content-Type", "application/connect+proto")
-			_, _ = io.WriteString(w, body)
-			_ = http.NewResponseController(w).Flush()
-			<-r.Context().Done()
-		})
-	}
 	timedOut := frame(2, `{"error":{"code":"deadline_exceeded","message":"context deadline exceeded"}}`)
+	client := func(transport http.RoundTripper) *Client {
+		return New(Options{Route: Route{BaseURL: "http://envd.example"}, Transport: transport})
+	}
 	for _, test := range []struct {
-		name    string
-		handler http.Handler
-		where   Where
-		text    string
+		name      string
+		transport http.RoundTripper
+		where     Where
+		text      string
 	}{
-		{"seen here", hang(started), AtEnvd, "process 9 had not ended"},
-		{"seen by envd", answering(http.StatusOK, http.Header{"Content-Type": {"application/connect+proto"}}, started+timedOut), AtEnvd, "process 9 had not ended"},
-		{"never started", hang(""), AtNetwork, "nothing was heard"},
+		{"seen here", hanging(started), AtEnvd, "process 9 had not ended"},
+		{"seen by envd", scripted(started + timedOut), AtEnvd, "process 9 had not ended"},
+		{"never started", hanging(""), AtNetwork, "nothing was heard"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cmd := command
-			cmd.Lifetime = 100 * time.Millisecond
-			_, err := serve(t, test.handler, "").Run(t.Context(), cmd)
-			if e, ok := errors.AsType[*Error](err); !ok || e.Where != test.where || !strings.Contains(err.Error(), test.text) || !strings.Contains(err.Error(), over+" of 100ms") {
-				t.Errorf("got %v, want it to be at %s", err, test.where)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				cmd := command
+				cmd.Lifetime = 100 * time.Millisecond
+				_, err := client(test.transport).Run(t.Context(), cmd)
+				if e, ok := errors.AsType[*Error](err); !ok || e.Where != test.where || !strings.Contains(err.Error(), test.text) || !strings.Contains(err.Error(), over+" of 100ms") {
+					t.Errorf("got %v, want it to be at %s", err, test.where)
+				}
+			})
 		})
 	}
 	t.Run("the caller does not wait", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		_, err := serve(t, hang(started), "").Run(ctx, command)
-		if e, ok := errors.AsType[*Error](err); !ok || e.Where != AtNetwork || strings.Contains(err.Error(), over) {
-			t.Errorf("got %v", err)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			_, err := client(hanging(started)).Run(ctx, command)
+			if e, ok := errors.AsType[*Error](err); !ok || e.Where != AtNetwork || strings.Contains(err.Error(), over) {
+				t.Errorf("got %v", err)
+			}
+		})
 	})
+}
+
+// hanging answers with a stream's bytes, and with nothing more until whoever
+// asked gives up.
+type hanging string
+
+func (h hanging) RoundTrip(r *http.Request) (*http.Response, error) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	body, more := io.Pipe()
+	go func() {
+		_, _ = io.WriteString(more, string(h))
+		<-r.Context().Done()
+		_ = more.CloseWithError(r.Context().Err())
+	}()
+	return &http.Response{
+		StatusCode: http.StatusOK, Status: "200 OK", Header: http.Header{"Content-Type": {"application/connect+proto"}}, Body: body, Request: r,
+	}, nil
 }
 
 // Nothing that a guest can send is a success without an end event and the
