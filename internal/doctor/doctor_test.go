@@ -27,7 +27,7 @@ const secret = "e2b_" + "0123456789abcdef" + "0123456789abcdef"
 // waits are short, so that what hangs is given up soon.
 func waits() config.Intervals {
 	return config.Intervals{
-		SandboxTTL: time.Minute, Create: 2 * time.Second, EnvdReady: 300 * time.Millisecond, Command: time.Second,
+		SandboxTTL: time.Minute, Create: 2 * time.Second, EnvdReady: 2 * time.Second, Command: time.Second,
 		Hop: 2 * time.Second, Destroy: 5 * time.Second, Request: time.Second, Poll: 10 * time.Millisecond, LogSettle: time.Millisecond,
 	}
 }
@@ -103,6 +103,10 @@ func (c *cluster) left() int {
 	return len(c.sandboxes) - 1
 }
 
+// unheard is where nothing listens: a port that was free a moment ago may be
+// somebody's now.
+const unheard = "http://127.0.0.1:1"
+
 // stranger is somebody else's sandbox.
 const stranger = "stranger"
 
@@ -151,12 +155,17 @@ func raw(t *testing.T, handle func(net.Conn)) string {
 	}
 	t.Cleanup(func() { _ = listener.Close() })
 	go func() {
+		var open []net.Conn // one that nobody has any more is closed when memory is collected
 		for {
 			conn, err := listener.Accept()
 			if err != nil {
-				return
+				break
 			}
+			open = append(open, conn)
 			handle(conn)
+		}
+		for _, conn := range open {
+			_ = conn.Close()
 		}
 	}()
 	return "http://" + listener.Addr().String()
@@ -192,8 +201,6 @@ func TestServersThatMisbehave(t *testing.T) {
 	closed := raw(t, func(c net.Conn) { _ = c.Close() })
 	silent := raw(t, func(net.Conn) {})
 	other := raw(t, func(c net.Conn) { fmt.Fprint(c, "SSH-2.0-OpenSSH_9.2\r\n"); _ = c.Close() })
-	free := httptest.NewServer(http.NotFoundHandler())
-	free.Close()
 	spoilt := func(f func(http.ResponseWriter, *http.Request) bool) string {
 		_, at := serve(t, f)
 		return at
@@ -208,7 +215,7 @@ func TestServersThatMisbehave(t *testing.T) {
 		notTried  string // a hop that rests on it
 	}{
 		{"all is well", plain, nil, "proxy.route", Fine, "knows no such sandbox", "", ""},
-		{"nothing listens", free.URL, nil, "api.connect", Trouble, "nothing listens there", "is the service up, and the port right (3000", "api.health"},
+		{"nothing listens", unheard, nil, "api.connect", Trouble, "nothing listens there", "is the service up, and the port right (3000", "api.health"},
 		{"no such host", "http://api.e2b.invalid:3000", nil, "api.address", Trouble, "no address for api.e2b.invalid", "E2B_API_URL or E2B_DOMAIN", "api.connect"},
 		{"TLS where none is spoken", strings.Replace(plain, "http:", "https:", 1), nil, "api.tls", Trouble, "it speaks no TLS", "say http://", "api.health"},
 		{"a certificate of nobody", secure.URL, nil, "api.tls", Trouble, "signed by nobody known here", "SSL_CERT_FILE", "api.health"},
@@ -240,7 +247,7 @@ func TestServersThatMisbehave(t *testing.T) {
 		{"a gateway without the proxy", spoilt(toSandbox(502, "<html>bad gateway")), nil, "proxy.route", Trouble, "502", "is the client-proxy up", ""},
 		{"the API in the proxy's place", spoilt(toSandbox(404, page)), nil, "proxy.route", Trouble, "404", "another server answers there", ""},
 		{"the API itself in the proxy's place", spoilt(toSandbox(200, "Health check successful")), nil, "proxy.route", Trouble, "200", "3000 is the API, 3002 the client-proxy", ""},
-		{"a proxy that is not there", plain, func(o *Options) { o.Config.Live.SandboxURL = free.URL }, "proxy.route", Trouble, "nothing listens there", "3002", ""},
+		{"a proxy that is not there", plain, func(o *Options) { o.Config.Live.SandboxURL = unheard }, "proxy.route", Trouble, "nothing listens there", "3002", ""},
 		{"no wildcard", plain, func(o *Options) { o.Config.Live.SandboxURL, o.Config.Live.Domain = "", "e2b.invalid" }, "proxy.route", Trouble, "no address for 49983-i", "wildcard record", ""},
 		{"no way to sandboxes", plain, func(o *Options) { o.Config.Live.SandboxURL = "" }, "proxy.route", Unproven, "no way", "E2B_SANDBOX_URL", ""},
 	} {
@@ -398,7 +405,7 @@ func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, logs := range [][]config.LogGlob{nil, {{Dirs: "/opt/nomad/alloc/*/logs", Task: "start"}}} {
-		o := liveOptions("http://127.0.0.1:1", "http://127.0.0.1:1")
+		o := liveOptions(unheard, unheard)
 		o.Config.Live.Logs, o.Config.Live.Nomad.Job, o.Config.Live.Loki.Query = logs, "orchestrator", `{service="orchestrator"}`
 		o.Config.Live.Storage, o.NoSandbox = "/storage", false
 		for _, f := range examine(ctx, t, o) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"slices"
@@ -76,9 +75,7 @@ func TestThroughAProxy(t *testing.T) {
 		_, at := serve(t, always("", status, nil, body))
 		return strings.Replace(at, "//", "//me:hunter2hunter2@", 1)
 	}
-	free := httptest.NewServer(http.NotFoundHandler())
-	free.Close()
-	closed := strings.TrimPrefix(free.URL, "http://")
+	closed := strings.TrimPrefix(unheard, "http://")
 	silent := strings.TrimPrefix(raw(t, func(net.Conn) {}), "http://")
 	refused := "the proxy at " + closed + " refused the connection"
 	for _, test := range []struct {
