@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,8 +28,9 @@ import (
 // codes and words of command/agent/fs_endpoint.go and client/fs_endpoint.go of
 // Nomad 1.6, the last under the MPL. A file that is missing is a bad request by
 // those; the real agent of TestRealNomad says it with status 200.
-func serveNomad(t *testing.T, n node, missing int) Nomad {
+func serveNomad(t *testing.T, n node, missing int) (Nomad, *requests) {
 	t.Helper()
+	asked := &requests{}
 	refuse := func(w http.ResponseWriter, status int, words string) {
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, words)
@@ -58,6 +60,7 @@ func serveNomad(t *testing.T, n node, missing int) Nomad {
 		if !allowed(w, r) {
 			return
 		}
+		asked.looks.Add(1)
 		list := []map[string]string{} // also of a job that it does not know
 		dirs, _ := filepath.Glob(filepath.Join(n.root, "alloc", "*"))
 		for _, dir := range dirs {
@@ -97,6 +100,9 @@ func serveNomad(t *testing.T, n node, missing int) Nomad {
 			refuse(w, http.StatusInternalServerError, "error parsing offset: "+err.Error())
 			return
 		}
+		if offset > 0 {
+			defer asked.reads.Add(1)
+		}
 		path := filepath.Join(dir, r.FormValue("path"))
 		if _, err := os.Stat(path); err != nil {
 			refuse(w, missing, err.Error())
@@ -115,9 +121,24 @@ func serveNomad(t *testing.T, n node, missing int) Nomad {
 	t.Cleanup(server.Close)
 	t.Setenv("NOMAD_ADDR", server.URL)
 	t.Setenv("NOMAD_TOKEN", "token")
-	return Nomad{
-		Job: "orchestrator", Task: "orchestrator",
-		Settle: 10 * time.Millisecond, Poll: 5 * time.Millisecond, Timeout: 10 * time.Second,
+	// A look that comes late must not be one that was missed (missedLooks).
+	return Nomad{Job: "orchestrator", Task: "orchestrator", Settle: 10 * time.Millisecond, Poll: 100 * time.Millisecond, Timeout: time.Minute}, asked
+}
+
+// requests counts what a Nomad is asked for: looks at the whole node, and reads
+// of what was written since the mark.
+type requests struct{ looks, reads atomic.Int32 }
+
+// looked waits until the whole node was looked at once more: the first look may
+// have begun before, and the third begins when the second has ended.
+func (r *requests) looked() { more(&r.looks, 3) }
+
+// read waits until something that was written since the mark is read.
+func (r *requests) read() { more(&r.reads, 1) }
+
+func more(count *atomic.Int32, n int32) {
+	for enough := count.Load() + n; count.Load() < enough; {
+		pass(time.Millisecond)
 	}
 }
 
@@ -130,8 +151,8 @@ func remote(t *testing.T, source Source, nonce string, during func()) *evidence.
 		t.Fatal(err)
 	}
 	defer w.Close()
-	during()
 	w.Watch(t.Context(), "iours", Settling{Quiet: 50 * time.Millisecond, Cap: time.Minute, Poll: 5 * time.Millisecond})
+	during()
 	w.Expect(nonce)
 	log, err := w.Read(t.Context())
 	if err != nil {
@@ -151,31 +172,31 @@ func testNomad(t *testing.T, missing int) {
 	failed := records("iours", append(slices.Clone(boot), fallback)...)
 	for _, test := range []struct {
 		name, want, hole string
-		during           func(n node)
+		during           func(n node, asked *requests)
 	}{
-		{"healthy", "green", "", func(n node) { n.write("a", "orchestrator.stdout.3", records("iours", boot...)) }},
-		{"failed, split over a rotation", "red", "", func(n node) {
+		{"healthy", "green", "", func(n node, _ *requests) { n.write("a", "orchestrator.stdout.3", records("iours", boot...)) }},
+		{"failed, split over a rotation", "red", "", func(n node, _ *requests) {
 			n.write("a", "orchestrator.stdout.3", failed[:len(failed)-100])
 			n.write("a", "orchestrator.stdout.4", failed[len(failed)-100:])
 		}},
-		{"failed in a new allocation", "red", "", func(n node) { n.write("b", "orchestrator.stdout.0", failed) }},
-		{"failed before the mark only", "unproven", "", func(node) {}},
-		{"an index that was never seen", "unproven", "came and were removed unseen", func(n node) { n.write("a", "orchestrator.stdout.6", records("iours", boot...)) }},
-		{"the newest removed, and none after it", "unproven", "the newest of its allocation, was removed", func(n node) {
+		{"failed in a new allocation", "red", "", func(n node, _ *requests) { n.write("b", "orchestrator.stdout.0", failed) }},
+		{"failed before the mark only", "unproven", "", func(node, *requests) {}},
+		{"an index that was never seen", "unproven", "came and were removed unseen", func(n node, _ *requests) { n.write("a", "orchestrator.stdout.6", records("iours", boot...)) }},
+		{"the newest removed, and none after it", "unproven", "the newest of its allocation, was removed", func(n node, asked *requests) {
 			n.write("a", "orchestrator.stdout.3", records("iours", boot...))
-			pass(time.Second) // it is looked at each 5 ms, by a process that others may hold up
+			asked.read()
 			n.remove(n.path("a", "orchestrator.stdout.3"))
 		}},
-		{"the allocation replaced and collected", "unproven", `Unknown allocation "a"`, func(n node) {
+		{"the allocation replaced and collected", "unproven", `Unknown allocation "a"`, func(n node, _ *requests) {
 			n.write("b", "orchestrator.stdout.0", records("iours", boot...))
 			n.remove(filepath.Join(n.root, "alloc", "a", "alloc"))
 		}},
-		{"an allocation collected, and failed in the one after it", "red", `Unknown allocation "a"`, func(n node) {
+		{"an allocation collected, and failed in the one after it", "red", `Unknown allocation "a"`, func(n node, asked *requests) {
 			n.remove(filepath.Join(n.root, "alloc", "a", "alloc"))
-			pass(time.Second)
+			asked.looked()
 			n.write("b", "orchestrator.stdout.0", failed)
 		}},
-		{"removed before it was read", "unproven", "is listed no more", func(n node) {
+		{"removed before it was read", "unproven", "is listed no more", func(n node, _ *requests) {
 			n.write("a", "orchestrator.stdout.3", records("iours", boot...))
 			n.remove(n.path("a", "orchestrator.stdout.3"))
 			n.write("a", "orchestrator.stdout.4", records("iours", boot...))
@@ -185,7 +206,8 @@ func testNomad(t *testing.T, missing int) {
 			n := newNode(t)
 			n.write("a", "orchestrator.stdout.2", failed)
 			n.write("a", "orchestrator.stdout.3", failed)
-			log := remote(t, serveNomad(t, n, missing), "", func() { test.during(n) })
+			source, asked := serveNomad(t, n, missing)
+			log := remote(t, source, "", func() { test.during(n, asked) })
 			if got := reading(log); got != test.want {
 				t.Errorf("read as %s, want %s: %+v", got, test.want, log)
 			}
@@ -196,7 +218,7 @@ func testNomad(t *testing.T, missing int) {
 	}
 	n := newNode(t)
 	n.write("a", "orchestrator.stdout.0", failed)
-	source := serveNomad(t, n, missing)
+	source, _ := serveNomad(t, n, missing)
 	unknown := source
 	unknown.Job = "orchestrater"
 	if _, err := unknown.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "live.nomad.job") {
