@@ -18,7 +18,7 @@ func TestPrecompiled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the suites and boots a guest")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Minute)
 	defer cancel()
 	bin, work := t.TempDir(), t.TempDir()
 	standIn := filepath.Join(bin, "envd")

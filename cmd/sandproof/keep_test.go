@@ -33,7 +33,7 @@ func TestKeepOnFailureInTheLab(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	run := exec.CommandContext(ctx, suite, "-ginkgo.label-filter=stage:value", "-e2e.runs="+dir, "-e2e.run=kept",
 		"-e2e.target=lab", "-e2e.templates=base-unpatched", "-e2e.keep-on-failure")

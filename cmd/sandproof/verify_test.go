@@ -57,7 +57,7 @@ var built = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) //nolint:forbidigo // shared by all tests of the package
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute) //nolint:forbidigo // shared by all tests of the package
 	defer cancel()
 	for _, version := range []string{oldEnvd, newEnvd} {
 		if _, err := lab.BuildStandIn(ctx, "../..", version, dir); err != nil {
@@ -447,7 +447,7 @@ func TestVerifyImageInterrupted(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, time.Minute, "a guest runs", func() bool { return len(processes(t, tmp, "qemu-system")) > 0 })
+			eventually(t, 5*time.Minute, "a guest runs", func() bool { return len(processes(t, tmp, "qemu-system")) > 0 })
 			if err := cmd.Process.Signal(test.signal); err != nil {
 				t.Fatal(err)
 			}
