@@ -81,9 +81,10 @@ test-deps:
 .PHONY: test
 test: test-deps ## Run unit, contract and lab integration tests with the race detector.
 	@scripts/sdk-deps.sh >/dev/null
-	go test -race -timeout 30m $$(go list ./internal/... ./cmd/... ./deploy/... | grep -v /fixtures/faults)
-	# Faults are about shares of a CPU and bounds of time: they run alone.
-	go test -race -timeout 30m ./internal/fixtures/faults
+	go test -race -timeout 60m $$(go list ./internal/... ./cmd/... ./deploy/... | grep -v -e /fixtures/faults -e /cmd/sandproof)
+	# Faults are about shares of a CPU and bounds of time, and so is the judging of
+	# images: they run alone, one after the other.
+	go test -race -timeout 60m -p 1 ./internal/fixtures/faults ./cmd/sandproof
 	GOEXPERIMENT=simd go test ./internal/logscan/search ./internal/logscan/history
 
 .PHONY: test-short
