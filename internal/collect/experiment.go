@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"sandproof/internal/config"
 	"sandproof/internal/evidence"
 )
 
@@ -38,7 +39,8 @@ func (s *Session) mayStart(piece evidence.Piece, groups ...string) bool {
 
 // MostRounds is how often the CPU experiment is made at most: a host that holds
 // a guest's CPU back for some tens of milliseconds, at the wrong moment, makes
-// one round worthless.
+// one round worthless. Each one takes twice as long as the one before, so that
+// the same disturbance weighs half as much.
 const MostRounds = 3
 
 // cpu lets a command and a terminal compete for one CPU, then two commands as
@@ -48,8 +50,13 @@ func (s *Session) cpu(ctx context.Context) {
 		return
 	}
 	var earlier []*evidence.CPUExperiment
+	long := s.options.Intervals.Burn
+	// One that burns has to end within its command's time, in half of which it may
+	// wait for the other.
+	longest := max(long, min(config.MostBurn, s.options.Intervals.Command/4))
 	for range MostRounds {
-		e := s.round(ctx)
+		e := s.round(ctx, long)
+		long = min(2*long, longest)
 		last := *e
 		e.Earlier = earlier
 		s.evidence.CPU = e
@@ -60,11 +67,11 @@ func (s *Session) cpu(ctx context.Context) {
 	}
 }
 
-// round is the CPU experiment, once.
-func (s *Session) round(ctx context.Context) *evidence.CPUExperiment {
+// round is the CPU experiment, once, in which each pair burns for a time.
+func (s *Session) round(ctx context.Context, long time.Duration) *evidence.CPUExperiment {
 	e := &evidence.CPUExperiment{}
-	e.Command, e.PTY = s.compete(ctx, kind{}, terminal)
-	one, other := s.compete(ctx, kind{}, kind{})
+	e.Command, e.PTY = s.compete(ctx, long, kind{}, terminal)
+	one, other := s.compete(ctx, long, kind{}, kind{})
 	for _, b := range []*evidence.Burn{one, other} {
 		if b != nil {
 			e.Control = append(e.Control, b)
@@ -73,12 +80,11 @@ func (s *Session) round(ctx context.Context) *evidence.CPUExperiment {
 	return e
 }
 
-// compete runs two burning processes side by side, which find each other in
-// the guest. One that did not report is nil, with a problem.
-func (s *Session) compete(ctx context.Context, one, other kind) (first, second *evidence.Burn) {
-	waits := s.options.Intervals
+// compete runs two burning processes side by side for a time, which find each
+// other in the guest. One that did not report is nil, with a problem.
+func (s *Session) compete(ctx context.Context, long time.Duration, one, other kind) (first, second *evidence.Burn) {
 	// Whoever comes first waits for the other, for less than its own lifetime.
-	args := []string{"burn", "-meet=" + rand.Text(), "-for=" + waits.Burn.String(), "-wait=" + (waits.Command / 2).String()}
+	args := []string{"burn", "-meet=" + rand.Text(), "-for=" + long.String(), "-wait=" + (s.options.Intervals.Command / 2).String()}
 	var failed [2]*failure
 	var both sync.WaitGroup
 	both.Go(func() { first, failed[0] = answerOf[evidence.Burn](ctx, s, one, args...) })

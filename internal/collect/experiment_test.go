@@ -7,9 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
+	"github.com/google/go-cmp/cmp"
 
+	"sandproof/internal/config"
 	"sandproof/internal/evidence"
 )
 
@@ -127,6 +130,40 @@ func TestExperimentsNobodyAskedFor(t *testing.T) {
 	}
 	if err := s.Close(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// Each round burns twice as long as the one before, and no round longer than the
+// probe burns or the command lives.
+func TestRoundsGrow(t *testing.T) {
+	for _, test := range []struct{ burn, command, second, third time.Duration }{
+		{500 * time.Millisecond, time.Minute, time.Second, 2 * time.Second},
+		{10 * time.Second, 10 * time.Minute, 20 * time.Second, config.MostBurn},
+		{10 * time.Second, time.Minute, 15 * time.Second, 15 * time.Second},
+		{20 * time.Second, time.Minute, 20 * time.Second, 20 * time.Second},
+	} {
+		w := guestWorld(nil)
+		s := newSession(t, w)
+		s.options.Experiments, s.options.Intervals.Burn, s.options.Intervals.Command = true, test.burn, test.command
+		s.options.Again = func(*evidence.Sandbox) bool { return true }
+		s.Open(t.Context())
+		s.Collect(t.Context(), evidence.PieceCPU)
+		var burnt []string
+		for _, args := range w.started {
+			if len(args) > 3 && args[1] == "burn" {
+				burnt = append(burnt, args[3])
+			}
+		}
+		var want []string
+		for _, long := range []time.Duration{test.burn, test.second, test.third} {
+			want = append(want, slices.Repeat([]string{"-for=" + long.String()}, 4)...)
+		}
+		if diff := cmp.Diff(want, burnt); diff != "" {
+			t.Errorf("burn %s of command %s: %s", test.burn, test.command, diff)
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -334,8 +334,8 @@ const (
 	mostTTL  = 24 * time.Hour
 )
 
-// mostBurn is the longest that the guest probe burns.
-const mostBurn = 30 * time.Second
+// MostBurn is the longest that the guest probe burns.
+const MostBurn = 30 * time.Second
 
 // leastMemory is what a busybox guest needs, in MiB, and leastMemorySystemd
 // what systemd does.
@@ -463,8 +463,8 @@ func (c *Config) checkExperiments(p *problems, of string, i Intervals) {
 	if !c.WantsExperiments() || i.Command <= 0 {
 		return
 	}
-	if i.Burn > mostBurn || i.Burn >= i.Command/2 {
-		p.addf("%sintervals.burn %s: want %s at most, and less than half of command %s, which ends it", of, i.Burn, mostBurn, i.Command)
+	if i.Burn > MostBurn || i.Burn >= i.Command/2 {
+		p.addf("%sintervals.burn %s: want %s at most, and less than half of command %s, which ends it", of, i.Burn, MostBurn, i.Command)
 	}
 	if i.Pressure >= i.Command {
 		p.addf("%sintervals.pressure %s must be less than command %s, which ends it", of, i.Pressure, i.Command)
