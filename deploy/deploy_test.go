@@ -11,7 +11,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -306,6 +308,54 @@ func TestContainerScriptIsStopped(t *testing.T) {
 	if got := exitCode(t, err); got != 3 || out != "cleaned\nsandproof: gate --ginkgo-exit=9 runs/r\n" {
 		t.Errorf("exit %d: %s", got, out)
 	}
+}
+
+// A stop that comes while the suites are being started reaches them, too.
+func TestEarlyStop(t *testing.T) {
+	dir := installed(t, "exec sleep 60", `echo "sandproof: $*"`)
+	for _, command := range [][]string{
+		{filepath.Join(dir, "run.sh")},
+		{"bash", "-c", ". ../scripts/in-group.sh; in_group sleep 60; echo --ginkgo-exit=$?"},
+	} {
+		t.Run(filepath.Base(command[0]), func(t *testing.T) {
+			const tries = 20
+			for n := range tries {
+				cmd := script(t.Context(), t, ".", command[0], []string{"RUNS=" + t.TempDir(), "RUN=" + strconv.Itoa(n)}, command[1:]...)
+				var out strings.Builder
+				cmd.Stdout, cmd.Stderr = &out, &out
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				ended := make(chan error, 1)
+				go func() { ended <- cmd.Wait() }()
+				for !catches(cmd.Process.Pid, syscall.SIGTERM) && len(ended) == 0 {
+					runtime.Gosched()
+				}
+				if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+					t.Fatalf("it ended before: %v\n%s", err, &out)
+				}
+				if code := exitCode(t, <-ended); code != 0 || !slices.Contains(strings.Fields(out.String()), "--ginkgo-exit=143") {
+					t.Fatalf("exit %d, and the suites were not ended by the stop:\n%s", code, &out)
+				}
+			}
+		})
+	}
+}
+
+// catches tells whether a process has set a handler for a signal (SigCgt of
+// proc_pid_status(5)).
+func catches(pid int, signal syscall.Signal) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(status)) {
+		if mask, found := strings.CutPrefix(line, "SigCgt:"); found {
+			set, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
+			return err == nil && set&(1<<(signal-1)) != 0
+		}
+	}
+	return false
 }
 
 // stopOnceStarted stops a script once a file is there, and returns what it said

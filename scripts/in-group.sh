@@ -4,13 +4,12 @@
 # group: the ginkgo command, which the suites are started by, hands no signal on.
 in_group() {
 	local group='' early='' code
-	# A stop may come when the command runs, and its group is not known yet.
-	trap 'if [ -n "$group" ]; then kill -TERM -- "-$group" 2>/dev/null; else early=TERM; fi' HUP TERM
-	trap 'if [ -n "$group" ]; then kill -INT -- "-$group" 2>/dev/null; else early=INT; fi' INT
+	trap 'stop_group TERM' HUP TERM
+	trap 'stop_group INT' INT
 	set -m
 	"$@" &
 	group=$!
-	[ -z "$early" ] || kill "-$early" -- "-$group" 2>/dev/null
+	[ -z "$early" ] || stop_group "$early"
 	while kill -0 "$group" 2>/dev/null; do
 		wait "$group"
 	done
@@ -18,4 +17,18 @@ in_group() {
 	code=$?
 	trap - HUP INT TERM
 	return "$code"
+}
+
+# stop_group SIGNAL hands a stop on to the group of in_group, once that is known
+# and runs the command: a process that was only forked still has this shell's
+# traps, and would lose it.
+stop_group() {
+	if [ -z "$group" ]; then
+		early=$1
+		return
+	fi
+	while cmp -s "/proc/$$/cmdline" "/proc/$group/cmdline"; do
+		sleep 0.02
+	done
+	kill "-$1" -- "-$group" 2>/dev/null
 }

@@ -37,13 +37,24 @@ if [ "${GITHUB_ACTIONS:-}" = true ]; then
 fi
 
 # A stop goes to the suites, which end their sandboxes and then themselves. The
-# gate comes after that, so nothing that was recorded is lost. It may come when
-# the suites run, and their process is not known yet.
+# gate comes after that, so nothing that was recorded is lost. It is handed on once
+# their process is known and runs them: one that was only forked still has this
+# shell's traps, and would lose it.
 suites='' early=''
-trap 'if [ -n "$suites" ]; then kill -TERM "$suites" 2>/dev/null; else early=yes; fi' TERM INT HUP
+stop() {
+	if [ -z "$suites" ]; then
+		early=yes
+		return
+	fi
+	while cmp -s "/proc/$$/cmdline" "/proc/$suites/cmdline"; do
+		sleep 0.02
+	done
+	kill -TERM "$suites" 2>/dev/null
+}
+trap stop TERM INT HUP
 "$here/e2e.test" -test.timeout=0 "$@" &
 suites=$!
-[ -z "$early" ] || kill -TERM "$suites" 2>/dev/null
+[ -z "$early" ] || stop
 wait "$suites"
 code=$?
 while kill -0 "$suites" 2>/dev/null; do
