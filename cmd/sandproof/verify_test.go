@@ -205,15 +205,7 @@ func TestVerifyImage(t *testing.T) {
 		unit, _ := guestos.Unit(guestos.InitSystemd, false)
 		return flavour(t, guestos.Debian, "", unit, newEnvd)
 	}
-	programs(t) // which are built by a path from here
-	// Other packages' guests run beside these, on as many CPUs as there are.
-	dir := t.TempDir()
-	waits := "intervals: {command: 3m, pressure: 2m, forwarder: 30s, envd-ready: 2m, burn: 1s}\n"
-	if err := os.WriteFile(filepath.Join(dir, "ginkgo.yml"), []byte(waits), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Chdir(dir)
-	init := filepath.Join(dir, "init with 'quotes'")
+	init := filepath.Join(t.TempDir(), "init with 'quotes'")
 	if err := os.WriteFile(init, []byte(initScript(t)), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,8 @@ type follower struct {
 	// stopped is true once it follows no more.
 	stopped bool
 	// file is the held one, and own the descriptor by which the library reads it;
-	// -1 where that is not known.
+	// -1 where that is not known. Where the file is cut, the library opens it anew,
+	// maybe by another number, and is not starved then.
 	file *os.File
 	own  int
 }
@@ -127,7 +128,7 @@ func (f *follower) starve() {
 	default:
 	}
 	if !slices.Contains(readers(f.file), f.own) {
-		return // the file was cut, and the library opened it anew
+		return
 	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {

@@ -1,6 +1,7 @@
 package logscan
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -72,5 +73,35 @@ func TestFollowerLeavesOtherFiles(t *testing.T) {
 			}
 			_ = other.Close()
 		}
+	}
+}
+
+// A follower that ends reads on from /dev/null, and the held file is as it was: in
+// a line without an end that grows faster than it reads it would not end else.
+func TestFollowerIsStarved(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(name, []byte("x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	f := follow(file, 0, func(string) {})
+	defer f.stop()
+	opens := func(fd int) string {
+		name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	if f.own < 0 || f.own == int(file.Fd()) || opens(f.own) != name {
+		t.Fatalf("it reads by descriptor %d, and the file is held by %d", f.own, file.Fd())
+	}
+	f.starve()
+	if opens(f.own) != os.DevNull || opens(int(file.Fd())) != name {
+		t.Errorf("it reads %s, and %s is held", opens(f.own), opens(int(file.Fd())))
 	}
 }

@@ -131,13 +131,19 @@ type requests struct{ looks, reads atomic.Int32 }
 
 // looked waits until the whole node was looked at once more: the first look may
 // have begun before, and the third begins when the second has ended.
-func (r *requests) looked() { more(&r.looks, 3) }
+func (r *requests) looked(t *testing.T) { t.Helper(); more(t, &r.looks, 3) }
 
 // read waits until something that was written since the mark is read.
-func (r *requests) read() { more(&r.reads, 1) }
+func (r *requests) read(t *testing.T) { t.Helper(); more(t, &r.reads, 1) }
 
-func more(count *atomic.Int32, n int32) {
+func more(t *testing.T, count *atomic.Int32, n int32) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
 	for enough := count.Load() + n; count.Load() < enough; {
+		if time.Now().After(deadline) {
+			t.Errorf("after a minute Nomad was asked %d times, want %d", count.Load(), enough)
+			return
+		}
 		pass(time.Millisecond)
 	}
 }
@@ -184,7 +190,7 @@ func testNomad(t *testing.T, missing int) {
 		{"an index that was never seen", "unproven", "came and were removed unseen", func(n node, _ *requests) { n.write("a", "orchestrator.stdout.6", records("iours", boot...)) }},
 		{"the newest removed, and none after it", "unproven", "the newest of its allocation, was removed", func(n node, asked *requests) {
 			n.write("a", "orchestrator.stdout.3", records("iours", boot...))
-			asked.read()
+			asked.read(t)
 			n.remove(n.path("a", "orchestrator.stdout.3"))
 		}},
 		{"the allocation replaced and collected", "unproven", `Unknown allocation "a"`, func(n node, _ *requests) {
@@ -193,7 +199,7 @@ func testNomad(t *testing.T, missing int) {
 		}},
 		{"an allocation collected, and failed in the one after it", "red", `Unknown allocation "a"`, func(n node, asked *requests) {
 			n.remove(filepath.Join(n.root, "alloc", "a", "alloc"))
-			asked.looked()
+			asked.looked(t)
 			n.write("b", "orchestrator.stdout.0", failed)
 		}},
 		{"removed before it was read", "unproven", "is listed no more", func(n node, _ *requests) {
