@@ -9,9 +9,10 @@ export fuzztime=${1:-10s}
 [ $# -eq 0 ] || shift
 [ $# -gt 0 ] || set -- internal cmd
 
-# One that fails is shown whole, and ends all others.
+# One that fails is shown whole, and ends all others. Every new input that is of
+# interest is made smaller, for which Go takes up to 60 s of the given time each.
 fuzz() {
-	if ! said=$(GOMAXPROCS=1 go test -run '^$' -fuzz "^$2\$" -fuzztime "$fuzztime" "./$1" 2>&1 </dev/null); then
+	if ! said=$(GOMAXPROCS=1 go test -run '^$' -fuzz "^$2\$" -fuzztime "$fuzztime" -fuzzminimizetime 1s "./$1" 2>&1 </dev/null); then
 		printf '%s\n==> %s %s failed\n' "$said" "$1" "$2"
 		return 255
 	fi
