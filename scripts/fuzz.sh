@@ -9,8 +9,8 @@ export fuzztime=${1:-10s}
 [ $# -eq 0 ] || shift
 [ $# -gt 0 ] || set -- internal cmd
 
-# One that fails is shown whole, and ends all others. Every new input that is of
-# interest is made smaller, for which Go takes up to 60 s of the given time each.
+# One that fails is shown whole, and ends all others. Go would take up to 60 s of
+# the given time to make each new input of interest smaller, and try few others.
 fuzz() {
 	if ! said=$(GOMAXPROCS=1 go test -run '^$' -fuzz "^$2\$" -fuzztime "$fuzztime" -fuzzminimizetime 1s "./$1" 2>&1 </dev/null); then
 		printf '%s\n==> %s %s failed\n' "$said" "$1" "$2"

@@ -3,22 +3,69 @@ package logscan
 import (
 	"fmt"
 	"os"
-	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 )
+
+// oneLog is a node with one log, of one line, and the log as it is held.
+func oneLog(t *testing.T) (node, *os.File) {
+	t.Helper()
+	n := newNode(t)
+	n.write("a", "orchestrator.stdout.0", "old\n")
+	file, err := os.Open(n.path("a", "orchestrator.stdout.0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() })
+	return n, file
+}
+
+// TestFollowerHalfLines: the follower hands a line out when it is whole, and
+// also the last ones of a file that is removed meanwhile.
+func TestFollowerHalfLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		defer letGo()
+		n, file := oneLog(t)
+		var seen []string // in the follower's goroutine, and here after a pause
+		f := follow(file, int64(len("old\n")), func(line string) { seen = append(seen, line) })
+		if f == nil {
+			t.Fatal("the file is not followed")
+		}
+		defer f.stop()
+		writer, err := os.OpenFile(file.Name(), os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = writer.Close() }()
+		for _, step := range []struct {
+			text   string
+			remove bool
+			want   int64
+		}{{text: "half of a "}, {text: "line\nand ", want: 1}, {text: "more\n", remove: true, want: 2}, {text: "after\n", want: 3}} {
+			if _, err := writer.WriteString(step.text); err != nil {
+				t.Fatal(err)
+			}
+			if step.remove {
+				n.remove(file.Name())
+			}
+			pass(3 * followPoll)
+			if got := f.count.Load(); got != step.want {
+				t.Errorf("after %q %d lines, want %d", step.text, got, step.want)
+			}
+		}
+		f.stop()
+		if want := []string{"half of a line", "and more", "after"}; !slices.Equal(seen, want) {
+			t.Errorf("it saw %q, want %q", seen, want)
+		}
+	})
+}
 
 // A follower that ends takes nothing from another one of the same file.
 func TestFollowersOfOneFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		defer letGo()
-		n := newNode(t)
-		n.write("a", "orchestrator.stdout.0", "old\n")
-		file, err := os.Open(n.path("a", "orchestrator.stdout.0"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = file.Close() }()
+		n, file := oneLog(t)
 		first, second := follow(file, 0, func(string) {}), follow(file, 0, func(string) {})
 		defer second.stop()
 		pass(2 * followPoll)
@@ -34,17 +81,8 @@ func TestFollowersOfOneFile(t *testing.T) {
 // A follower that ends leaves this process's other files as they are, whatever
 // number they are opened by while it closes its own.
 func TestFollowerLeavesOtherFiles(t *testing.T) {
-	dir := t.TempDir()
-	for _, name := range []string{"log", "other"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("x\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	file, err := os.Open(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = file.Close() }()
+	n, file := oneLog(t)
+	n.write("a", "other", "x\n")
 	for range 200 {
 		f := follow(file, 0, func(string) {})
 		stopped := make(chan struct{})
@@ -58,7 +96,7 @@ func TestFollowerLeavesOtherFiles(t *testing.T) {
 				going = false
 			default:
 			}
-			other, err := os.Open(filepath.Join(dir, "other"))
+			other, err := os.Open(n.path("a", "other"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -79,15 +117,7 @@ func TestFollowerLeavesOtherFiles(t *testing.T) {
 // A follower that ends reads on from /dev/null, and the held file is as it was: in
 // a line without an end that grows faster than it reads it would not end else.
 func TestFollowerIsStarved(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "log")
-	if err := os.WriteFile(name, []byte("x\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	file, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = file.Close() }()
+	_, file := oneLog(t)
 	f := follow(file, 0, func(string) {})
 	defer f.stop()
 	opens := func(fd int) string {
@@ -97,11 +127,11 @@ func TestFollowerIsStarved(t *testing.T) {
 		}
 		return name
 	}
-	if f.own < 0 || f.own == int(file.Fd()) || opens(f.own) != name {
+	if f.own < 0 || f.own == int(file.Fd()) || opens(f.own) != file.Name() {
 		t.Fatalf("it reads by descriptor %d, and the file is held by %d", f.own, file.Fd())
 	}
 	f.starve()
-	if opens(f.own) != os.DevNull || opens(int(file.Fd())) != name {
+	if opens(f.own) != os.DevNull || opens(int(file.Fd())) != file.Name() {
 		t.Errorf("it reads %s, and %s is held", opens(f.own), opens(int(file.Fd())))
 	}
 }

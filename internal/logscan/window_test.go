@@ -790,52 +790,6 @@ func TestFollowerKeepsUp(t *testing.T) {
 	})
 }
 
-// TestFollowerHalfLines: the follower hands a line out when it is whole, and
-// also the last ones of a file that is removed meanwhile.
-func TestFollowerHalfLines(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		defer letGo()
-		n := newNode(t)
-		n.write("a", "orchestrator.stdout.0", "old\n")
-		file, err := os.Open(n.path("a", "orchestrator.stdout.0"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = file.Close() }()
-		var seen []string // in the follower's goroutine, and here after a pause
-		f := follow(file, int64(len("old\n")), func(line string) { seen = append(seen, line) })
-		if f == nil {
-			t.Fatal("the file is not followed")
-		}
-		defer f.stop()
-		writer, err := os.OpenFile(file.Name(), os.O_APPEND|os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = writer.Close() }()
-		for _, step := range []struct {
-			text   string
-			remove bool
-			want   int64
-		}{{text: "half of a "}, {text: "line\nand ", want: 1}, {text: "more\n", remove: true, want: 2}, {text: "after\n", want: 3}} {
-			if _, err := writer.WriteString(step.text); err != nil {
-				t.Fatal(err)
-			}
-			if step.remove {
-				n.remove(file.Name())
-			}
-			pass(3 * followPoll)
-			if got := f.count.Load(); got != step.want {
-				t.Errorf("after %q %d lines, want %d", step.text, got, step.want)
-			}
-		}
-		f.stop()
-		if want := []string{"half of a line", "and more", "after"}; !slices.Equal(seen, want) {
-			t.Errorf("it saw %q, want %q", seen, want)
-		}
-	})
-}
-
 // TestFollowsOnlyWhatGrows: a file is final once the next index exists, so
 // history costs no followers.
 func TestFollowsOnlyWhatGrows(t *testing.T) {
