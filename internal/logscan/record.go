@@ -532,9 +532,9 @@ func withoutKernelPrefix(text string) string {
 	if !ok || !isNumber(fraction) {
 		return text
 	}
-	if caller, after, ok := strings.Cut(strings.TrimPrefix(rest, " "), "] "); ok {
-		caller = strings.TrimPrefix(strings.TrimPrefix(caller, "["), " ")
-		if (strings.HasPrefix(caller, "T") || strings.HasPrefix(caller, "C")) && isNumber(caller[1:]) {
+	if caller, ok := strings.CutPrefix(strings.TrimPrefix(rest, " "), "["); ok {
+		caller, after, ok := strings.Cut(strings.TrimPrefix(caller, " "), "] ")
+		if ok && (strings.HasPrefix(caller, "T") || strings.HasPrefix(caller, "C")) && isNumber(caller[1:]) {
 			return after
 		}
 	}

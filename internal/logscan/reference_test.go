@@ -182,6 +182,7 @@ func FuzzParseEqualsTheReference(f *testing.F) {
 	for _, text := range wrapped {
 		f.Add([]byte(text))
 	}
+	f.Add([]byte("[0.0]C0] 0"))
 	f.Add([]byte("2026-01-20T10:00:01.2Z  INFO  m  {\"envID\": \"\xff\", \"instanceID\": \"\"}"))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		if diff := cmp.Diff(reference{}.parse(line), Parse(line), cmp.AllowUnexported(Record{})); diff != "" {
