@@ -25,7 +25,7 @@ var (
 	refText    = regexp.MustCompile(`^-> \[sandbox ([0-9A-Za-z-]{1,64})\]`)
 	refEscape  = regexp.MustCompile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|\x1b(?:[0-Z\\\\-_]|[ -/]+[0-~])")
 	refKernel  = regexp.MustCompile(`^\[ ?\d+\.\d+\](?: ?\[ ?[TC]\d+\])? `)
-	refWrapped = regexp.MustCompile(`^\s*(?:\{"|\d{4}-\d\d-\d\dT)`)
+	refWrapped = regexp.MustCompile(`^(?:\{"|\d{4}-\d\d-\d\dT)`)
 	refSyslog  = regexp.MustCompile(`^[A-Za-z0-9_./-]+\[\d+\]: `)
 )
 
@@ -56,7 +56,7 @@ func (reference) parse(line []byte) Record {
 
 func (reference) decode(line []byte) (Record, string) {
 	r, message, wrapped := reference{}.once(string(line))
-	if !wrapped || !refWrapped.MatchString(message) {
+	if !wrapped || !refWrapped.MatchString(strings.TrimSpace(message)) {
 		return r, message
 	}
 	inner, text, _ := reference{}.once(message)
@@ -183,6 +183,8 @@ func FuzzParseEqualsTheReference(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Add([]byte("[0.0]C0] 0"))
+	f.Add([]byte(`{"log":"\u000b{\"msg\":\"x\"}"}`))
+	f.Add([]byte(`{"log":"\u00a02026-01-20T10:00:01.250Z  INFO  x"}`))
 	f.Add([]byte("2026-01-20T10:00:01.2Z  INFO  m  {\"envID\": \"\xff\", \"instanceID\": \"\"}"))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		if diff := cmp.Diff(reference{}.parse(line), Parse(line), cmp.AllowUnexported(Record{})); diff != "" {
