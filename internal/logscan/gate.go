@@ -82,20 +82,26 @@ var sandboxNames = func() [][]byte {
 	return names
 }()
 
-// withoutLevelColour takes the colours of a console record's level away, which
-// nearly every line has and which hide nothing.
+// withoutLevelColour takes the time and the coloured level off a console record,
+// which nearly every line has: what decoding takes off as well, and no more.
 func withoutLevelColour(line []byte) []byte {
-	const longest = 64 // bytes up to the level's end
+	const longest, open, reset = 64, "  \x1b[", "\x1b[0m  " // bytes up to the level's end
 	head := line[:min(len(line), longest)]
-	at := bytes.IndexByte(head, 0x1b)
-	if at < 2 || head[at-1] != ' ' || head[at-2] != ' ' || !beginsRecord(line) {
+	at := bytes.IndexByte(head, ' ')
+	if !startsLike(line, "0000-00-00T00:00:00") || at < 0 || !bytes.HasPrefix(head[at:], []byte(open)) {
 		return line
 	}
-	end := bytes.Index(head, []byte("\x1b[0m  "))
-	if end <= at || bytes.IndexByte(head[at+1:end], 0x1b) >= 0 {
+	colour := head[at+len(open):]
+	level := bytes.TrimLeft(colour, "0123456789;")
+	text, isColour := bytes.CutPrefix(level, []byte("m"))
+	letters := 0
+	for letters < len(text) && isLetter(text[letters]) {
+		letters++
+	}
+	if !isColour || letters < len("INFO") || letters > len("DPANIC") || !bytes.HasPrefix(text[letters:], []byte(reset)) {
 		return line
 	}
-	return line[end+len("\x1b[0m  "):]
+	return line[len(head)-len(text)+letters+len(reset):]
 }
 
 // A fragment is shingle bytes long: of the pieces of gram bytes that begin at

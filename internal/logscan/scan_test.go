@@ -191,10 +191,19 @@ func TestGateLosesNothing(t *testing.T) {
 		}
 	}
 	checkGate(t, []byte(strings.ToUpper(fallback)))
+	// What stands where a console record's coloured level does, and is none.
+	for _, line := range notLevels {
+		checkGate(t, []byte(line))
+	}
 	g := gate{sandbox: []byte("iours")}
 	if g.passes([]byte(stampedInfo+"handled request 17 in 12.5 ms\r  "+`{"sandbox.id": "iother"}`), false) {
 		t.Error("the gate lets everybody's lines pass")
 	}
+}
+
+var notLevels = []string{
+	"2026-01-20T10:00:01.250Z  \x1b[34mcgroup failed\x1b[0m  x", "2026-01-20T10:00:01.250Z  cgroup failed  \x1b[34mINFO\x1b[0m  x",
+	"2026-01-20T10:00:01.250Z  \x1b[34mcgroup: EPERM  \x1b[0m  x", "2026-01-20T:cgroup:failed  \x1b[34mINFO\x1b[0m  x",
 }
 
 func checkGate(t *testing.T, line []byte) {
@@ -224,6 +233,9 @@ func FuzzGate(f *testing.F) {
 		}
 	}
 	f.Add([]byte(stampedInfo + "k to no-\x00op c  " + fields))
+	for _, line := range notLevels {
+		f.Add([]byte(line))
+	}
 	f.Fuzz(func(t *testing.T, line []byte) {
 		if !bytes.ContainsAny(line, "\n") {
 			checkGate(t, line)
