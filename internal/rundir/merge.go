@@ -31,6 +31,10 @@ type Merged struct {
 	// Kept are the IDs of sandboxes that were kept on purpose.
 	Kept []string `json:"kept,omitempty"`
 
+	// told are the attempts as a note tells them: of two results that are the same,
+	// one may count and the other not.
+	told map[string]map[requirement.ID][]string
+
 	// ofRecords is how many of the problems the files of records and evidence alone
 	// tell, in whichever directory they lie.
 	ofRecords int
@@ -44,7 +48,10 @@ const nothingExecuted = "no requirement was executed: a filter that matches noth
 // did not come to its end. What another run recorded is a problem, and counts for
 // nothing.
 func (r *Run) Merge() (Merged, error) {
-	merged := Merged{Outcomes: map[string][]requirement.Outcome{}, Attempts: map[string]map[requirement.ID][]requirement.Result{}}
+	merged := Merged{
+		Outcomes: map[string][]requirement.Outcome{}, Attempts: map[string]map[requirement.ID][]requirement.Result{},
+		told: map[string]map[requirement.ID][]string{},
+	}
 	names, err := r.recordFiles()
 	if err != nil {
 		return merged, err
@@ -232,7 +239,7 @@ func (m *Merged) add(record Record) {
 	attempts := m.Attempts[record.Sandbox]
 	if attempts == nil {
 		attempts = map[requirement.ID][]requirement.Result{}
-		m.Attempts[record.Sandbox] = attempts
+		m.Attempts[record.Sandbox], m.told[record.Sandbox] = attempts, map[requirement.ID][]string{}
 	}
 	for n := len(attempts[id]) + 1; n < record.Attempt; n++ {
 		m.keep(record.Sandbox, requirement.Outcome{
@@ -246,14 +253,45 @@ func (m *Merged) add(record Record) {
 
 func (m *Merged) keep(sandbox string, o requirement.Outcome) {
 	m.Attempts[sandbox][o.Requirement] = append(m.Attempts[sandbox][o.Requirement], o.Result)
+	m.told[sandbox][o.Requirement] = append(m.told[sandbox][o.Requirement], inWords(o))
 	have := m.Outcomes[sandbox]
 	i := slices.IndexFunc(have, func(other requirement.Outcome) bool { return other.Requirement == o.Requirement })
 	switch {
 	case i < 0:
 		m.Outcomes[sandbox] = append(have, o)
-	case verdict.Worse(o.Result, have[i].Result):
+	case outweighs(o, have[i]):
 		have[i] = o
 	}
+}
+
+// outweighs tells whether an outcome counts in the place of another of its
+// requirement: the worse one does, and of two that are equal the one that decides.
+func outweighs(o, have requirement.Outcome) bool {
+	a, b := countsAs(o), countsAs(have)
+	return verdict.Worse(a, b) || a == b && have.Muted() && !o.Muted()
+}
+
+// countsAs is the result by which an outcome weighs: what was not tried proves as
+// little as what is unproven, where the verdict depends on it. What is no result
+// stays none.
+func countsAs(o requirement.Outcome) requirement.Result {
+	if o.Untried && o.Result.Known() {
+		return requirement.Unproven
+	}
+	return o.Result
+}
+
+// inWords tells an attempt's result, and what makes it count for more or for less.
+func inWords(o requirement.Outcome) string {
+	switch {
+	case !o.Result.Known():
+		return string(requirement.Unproven)
+	case o.Untried:
+		return string(o.Result) + " (not tried)"
+	case o.Muted():
+		return string(o.Result) + " (the log cannot speak)"
+	}
+	return string(o.Result)
 }
 
 // settleUnknown makes outcomes of what is no result: nothing is proven by it.
@@ -288,14 +326,14 @@ func (m *Merged) tellAttempts() {
 	for _, sandbox := range slices.Sorted(maps.Keys(m.Attempts)) {
 		equal := 0
 		for _, id := range slices.Sorted(maps.Keys(m.Attempts[sandbox])) {
-			results := m.Attempts[sandbox][id]
+			told := m.told[sandbox][id]
 			switch {
-			case len(results) == 1:
+			case len(told) == 1:
 				delete(m.Attempts[sandbox], id)
-			case len(slices.Compact(slices.Clone(results))) == 1:
+			case len(slices.Compact(slices.Clone(told))) == 1:
 				equal++
 			default:
-				m.Notes = append(m.Notes, fmt.Sprintf("FLAKY: %s of %s was judged %d times within the run: %s; the worst counts", id, sandbox, len(results), joined(results)))
+				m.Notes = append(m.Notes, fmt.Sprintf("FLAKY: %s of %s was judged %d times within the run: %s; the worst counts", id, sandbox, len(told), joined(told)))
 			}
 		}
 		if equal > 0 {

@@ -172,6 +172,50 @@ func TestRetriesAreTold(t *testing.T) {
 	}
 }
 
+// Of attempts with the same result the one that decides is kept, and what was not
+// tried in one of them is not proven by another: whichever came first.
+func TestOfEqualAttemptsTheOneThatDecidesCounts(t *testing.T) {
+	cannotSpeak := requirement.Outcome{Requirement: requirement.LogNoFailure, Result: requirement.Unproven, Reason: "stderr goes elsewhere", Mute: true}
+	trouble := requirement.Outcome{Requirement: requirement.LogNoFailure, Result: requirement.Unproven, Reason: "a line cannot be placed"}
+	notTried := requirement.Outcome{Requirement: requirement.BiteCPU, Result: requirement.NotApplicable, Reason: "not tried", Untried: true}
+	held := requirement.Outcome{Requirement: requirement.BiteCPU, Result: requirement.Pass, Reason: "it held"}
+	notPromised := requirement.Outcome{Requirement: requirement.BiteCPU, Result: requirement.NotApplicable, Reason: "nothing is promised"}
+	failed := requirement.Outcome{Requirement: requirement.BiteCPU, Result: requirement.Fail, Reason: "it failed"}
+	for _, test := range []struct {
+		decides, other requirement.Outcome
+		told           []string
+	}{
+		{trouble, cannotSpeak, []string{"unproven", "unproven (the log cannot speak)"}},
+		{notTried, held, []string{"not-applicable (not tried)", "pass"}},
+		{notTried, notPromised, []string{"not-applicable (not tried)", "not-applicable"}},
+		{failed, notTried, []string{"fail", "not-applicable (not tried)"}},
+		{trouble, trouble, nil},
+		{cannotSpeak, cannotSpeak, nil},
+		{notTried, notTried, nil},
+	} {
+		for _, turned := range []bool{false, true} {
+			order, told := []requirement.Outcome{test.decides, test.other}, slices.Clone(test.told)
+			if turned {
+				slices.Reverse(order)
+				slices.Reverse(told)
+			}
+			run := newRun(t, "a")
+			record(t, run, 1, Record{Sandbox: "a", Outcome: &order[0], Attempt: 1}, Record{Sandbox: "a", Outcome: &order[1], Attempt: 2})
+			m := merge(t, run)
+			if got := m.Outcomes["a"]; len(got) != 1 || got[0] != test.decides {
+				t.Errorf("%q, then %q: kept %+v", order[0].Reason, order[1].Reason, got)
+			}
+			want := "each with the same result"
+			if told != nil {
+				want = "judged 2 times within the run: " + strings.Join(told, ", ") + "; the worst counts"
+			}
+			if len(m.Notes) != 1 || !strings.Contains(m.Notes[0], want) {
+				t.Errorf("%q, then %q: notes %q, want %q", order[0].Reason, order[1].Reason, m.Notes, want)
+			}
+		}
+	}
+}
+
 // A number of attempts that nobody made takes no memory, and proves nothing.
 func TestAttemptsWithoutNumberAreAProblem(t *testing.T) {
 	run := newRun(t, "a")
