@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 
 	"sandproof/internal/cgroup2"
 	"sandproof/internal/evidence"
@@ -298,11 +301,15 @@ func risen(r *evidence.HogReport) ([]string, error) {
 	return slices.DeleteFunc([]string{"high", "max", "oom"}, func(event string) bool { return counts[1][event] <= counts[0][event] }), nil
 }
 
-// judgeHog decides by what the group itself counted: a process that was killed
-// may have been killed by a guest that had run out of memory as a whole.
+// judgeHog decides by the kernel's word about this very process, and where there
+// is none by what the group itself counted: a process that was killed may have
+// been killed by a guest that had run out of memory as a whole.
 func judgeHog(r *evidence.HogReport, acted []string, stops bool, read, wanted string) Outcome {
-	stopped := has(acted, "max") || has(acted, "oom") || killedByGroup(r)
+	itsLimit, other := killedFor(r)
+	stopped := itsLimit || has(acted, "max") || has(acted, "oom")
 	switch {
+	case r.Ended == evidence.HogKilled && other != "":
+		return fail(read, wanted, "the command was killed, and not by its cgroup's limit: the kernel says that %s", other)
 	case r.Ended == evidence.HogKilled && stopped:
 		return pass(read, wanted, "%s: the limit stopped it inside its cgroup", read)
 	case r.Ended == evidence.HogKilled:
@@ -329,17 +336,38 @@ func hogText(r *evidence.HogReport) string {
 	return text
 }
 
-// killedByGroup looks for the kernel's own word: a kill because of this very
-// cgroup's limit (mm/oom_kill.c, dump_oom_summary).
-func killedByGroup(r *evidence.HogReport) bool {
+// oomKill matches what the kernel says of a process that it kills for memory
+// (mm/oom_kill.c, dump_oom_summary): the constraint, the group whose limit it was,
+// if any, and the PID, behind a name that may look like one.
+var oomKill = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^oom-kill:constraint=([A-Z_]{1,40}),nodemask=.*,(?:global_oom|oom_memcg=(.*)),task_memcg=.*,task=.*,pid=([0-9]+),uid=[0-9]+$`)
+})
+
+// killedFor is the kernel's own word about the kill of the hog: whether it was
+// because of its cgroup's limit, or else, as text, because of what. Both are empty
+// where the kernel says nothing of this very process.
+func killedFor(r *evidence.HogReport) (itsLimit bool, other string) {
 	if r.Hog == nil {
-		return false
+		return false, ""
 	}
 	where, err := whereIs(*r.Hog)
-	return err == nil && slices.ContainsFunc(r.KernelLog, func(line string) bool {
-		fields := strings.Split(strings.TrimPrefix(line, "oom-kill:"), ",")
-		return has(fields, "constraint=CONSTRAINT_MEMCG") && has(fields, "oom_memcg="+where) && has(fields, fmt.Sprintf("pid=%d", r.Hog.PID))
-	})
+	if err != nil {
+		return false, ""
+	}
+	for _, line := range r.KernelLog {
+		found := oomKill().FindStringSubmatch(line)
+		if found == nil || found[3] != strconv.Itoa(r.Hog.PID) {
+			continue
+		}
+		switch constraint, group := found[1], found[2]; {
+		case constraint != "CONSTRAINT_MEMCG":
+			return false, "the guest as a whole ran out of memory (" + constraint + ")"
+		case group != where:
+			return false, "the cgroup " + group + " was at its limit"
+		}
+		itsLimit = true
+	}
+	return itsLimit, ""
 }
 
 func judgeEnvdUnderPressure(c *subject) Outcome {

@@ -132,6 +132,9 @@ func TestBiteMemory(t *testing.T) {
 	ended := func(end evidence.HogEnd, after evidence.File) func(*evidence.Sandbox) {
 		return hog(func(r *evidence.HogReport) { r.Ended, r.After, r.KernelLog = end, after, nil })
 	}
+	kernelSays := func(lines ...string) func(*evidence.Sandbox) {
+		return hog(func(r *evidence.HogReport) { r.KernelLog = lines })
+	}
 	judgeAll(t, []tried{
 		{"killed by its group", "", func(*evidence.Sandbox) {}, BiteMemory, Pass, "the limit stopped it inside its cgroup"},
 		{"killed by its group, B", "0.5.6", func(*evidence.Sandbox) {}, BiteMemory, Pass, "the limit stopped it"},
@@ -143,6 +146,26 @@ func TestBiteMemory(t *testing.T) {
 		{"the kernel tells of another process", "", hog(func(r *evidence.HogReport) {
 			r.After, r.KernelLog[0] = events(), strings.Replace(r.KernelLog[0], "pid=80", "pid=801", 1)
 		}), BiteMemory, Fail, "not by its cgroup's limit"},
+		{"killed by a guest that ran out, at its limit before", "", kernelSays(
+			"oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/user,task=guestprobe,pid=80,uid=0",
+		), BiteMemory, Fail, "the kernel says that the guest as a whole ran out of memory (CONSTRAINT_NONE)"},
+		{"killed for the memory of its nodes", "", kernelSays(
+			"oom-kill:constraint=CONSTRAINT_CPUSET,nodemask=0,2,cpuset=/user,mems_allowed=0,2,global_oom,task_memcg=/user,task=guestprobe,pid=80,uid=0",
+		), BiteMemory, Fail, "(CONSTRAINT_CPUSET)"},
+		{"killed for the limit of a group above, at its own before", "", kernelSays(
+			"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/,task_memcg=/user,task=guestprobe,pid=80,uid=0",
+		), BiteMemory, Fail, "the kernel says that the cgroup / was at its limit"},
+		{"at its limit, while a guest that ran out killed another process", "", kernelSays(
+			"oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/ptys,task=x,pid=80,uid=0,pid=801,uid=0",
+			"Out of memory: Killed process 80 (guestprobe)",
+		), BiteMemory, Pass, ""},
+		{"another process is named like this one's PID", "", both(kernelSays(
+			"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/user,task_memcg=/user,task=x,pid=80,uid=0,pid=801,uid=0",
+		), hog(func(r *evidence.HogReport) { r.After = events() })), BiteMemory, Fail, "not by its cgroup's limit"},
+		{"what only looks like the kernel's line", "", kernelSays(
+			"x oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/user,task=guestprobe,pid=80,uid=0",
+			"oom-kill:constraint=CONSTRAINT_NONE,pid=80",
+		), BiteMemory, Pass, ""},
 		{"killed by a guest that ran out", "", ended(evidence.HogKilled, events("oom_kill")), BiteMemory, Fail, "not by its cgroup's limit"},
 		{"only an older count", "", hog(func(r *evidence.HogReport) { r.Before, r.KernelLog = r.After, nil }), BiteMemory, Fail, "not by its cgroup's limit"},
 		{"nothing stopped it", "", ended(evidence.HogAll, events()), BiteMemory, Fail, "the limit does not bite: nothing stopped"},
