@@ -2,6 +2,7 @@ package requirement
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"sandproof/internal/cgroup2"
@@ -35,7 +36,8 @@ func createRequirements() []Requirement {
 			ID: CreateGroups, Title: "the cgroups user, ptys and socats exist", Stage: StageCreate, Level: LevelCore,
 			Why:       "They are where envd puts commands, terminals and forwarders; without them nothing is kept apart.",
 			Next:      "see whether envd logged why it made no cgroups, and whether it was started with --no-cgroups",
-			Reference: reference, Needs: []evidence.Piece{evidence.PieceSnapshot}, Inputs: inputs("fsMagic"),
+			Reference: reference, Needs: []evidence.Piece{evidence.PieceSnapshot},
+			Inputs: slices.Concat(inputs("fsMagic"), []string{"snapshot/mounts"}),
 			judge: judgeGroups(eachGroup("a directory on cgroup2", func(g evidence.Group) (string, bool, error) {
 				switch {
 				case !g.Exists && g.Error != "":
@@ -123,13 +125,29 @@ func asTooDeep(judge func(*subject) Outcome) func(*subject) Outcome {
 	}
 }
 
-// judgeGroups explains missing groups where envd was told to make none.
+// judgeGroups explains missing groups where envd was told to make none, and looks
+// at what lies over those that exist.
 func judgeGroups(judge func(*subject) Outcome) func(*subject) Outcome {
 	return func(c *subject) Outcome {
 		o := judge(c)
 		if envd := c.Snapshot.Envd; o.Result == Fail && envd != nil && switchedOff(envd.Process.Cmdline) {
 			o.Reason = "cgroups were switched off on purpose: envd was started with --no-cgroups; " + o.Reason
 			o.Next = "start envd without --no-cgroups, or waive this template if that is meant"
+		}
+		if o.Result != Pass {
+			return o
+		}
+		for _, name := range groupNames() {
+			group := c.Snapshot.Groups[name].Path
+			over, err := mountedOver(c.Snapshot, group)
+			switch {
+			case err != nil:
+				return unproven("%v", err)
+			case over != "":
+				bad := fail("a mount at "+over, o.Wanted, "another mount lies over %s: what is read there is not of the cgroup that envd's processes are in", group)
+				bad.Next = "find what mounts something at " + over + ", such as another line of the init, and take it out"
+				return bad
+			}
 		}
 		return o
 	}

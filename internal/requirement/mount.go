@@ -140,3 +140,17 @@ func mountAt(lines []string, path string) (cgroup2.Mount, error) {
 	}
 	return found, nil
 }
+
+// mountedOver is where another mount lies over a path below envd's cgroup root,
+// which hides the tree that its processes are in; empty where none does.
+func mountedOver(s *evidence.Snapshot, below string) (string, error) {
+	root, err := mountAt(s.Mounts, s.Root.Path)
+	if err != nil {
+		return "", err
+	}
+	seen, err := mountAt(s.Mounts, below)
+	if err != nil || seen.Point == root.Point {
+		return "", err
+	}
+	return seen.Point, nil
+}

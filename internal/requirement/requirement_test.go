@@ -365,6 +365,9 @@ func TestOneThingWrong(t *testing.T) {
 			s.Snapshot.Groups["ptys"] = evidence.Group{Path: "/sys/fs/cgroup/ptys"}
 		}, CreateGroups, Fail},
 		{"group not looked at", func(s *evidence.Sandbox) { delete(s.Snapshot.Groups, "ptys") }, CreateGroups, Unproven},
+		{"another group mounted over one", mountedAt("/decoy", "/sys/fs/cgroup/user"), CreateGroups, Fail},
+		{"a mount beside the groups", mountedAt("/decoy", "/sys/fs/cgroup/users"), CreateGroups, Pass},
+		{"mounts not told", func(s *evidence.Sandbox) { s.Snapshot.Mounts = nil }, CreateGroups, Unproven},
 		{"threaded group", set("user", "cgroup.type", "threaded"), CreateDomain, Fail},
 		{"frozen group", set("user", "cgroup.events", "populated 1\nfrozen 1"), CreateThawed, Fail},
 		{"freezing group", set("user", "cgroup.freeze", "1"), CreateThawed, Fail},
@@ -561,6 +564,13 @@ func TestOneThingWrong(t *testing.T) {
 				t.Error("a red outcome must say what to do next")
 			}
 		})
+	}
+}
+
+// mountedAt mounts a group of the same hierarchy somewhere else as well.
+func mountedAt(root, point string) func(*evidence.Sandbox) {
+	return func(s *evidence.Sandbox) {
+		s.Snapshot.Mounts = append(s.Snapshot.Mounts, "40 25 0:23 "+root+" "+point+" rw,relatime - cgroup2 none rw")
 	}
 }
 
