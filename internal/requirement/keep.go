@@ -46,7 +46,7 @@ func keepRequirements() []Requirement {
 			Next:      "find what wrote the file between the two looks: a service manager's reload, a package's installation, a script in the background",
 			Reference: "e2b-dev/infra packages/envd/main.go, createCgroupManager runs once",
 			Needs:     needs,
-			Inputs:    []string{"snapshot/envd/version", "snapshot/boot/id", "later/boot/id", "snapshot/groups/user", "later/groups/user", "later/root/fsMagic"},
+			Inputs:    []string{"snapshot/envd/version", "snapshot/boot/id", "later/boot/id", "snapshot/groups/user", "later/groups/user", "later/root/fsMagic", "later/mounts"},
 			judge:     judgeKeepValues,
 		},
 	}

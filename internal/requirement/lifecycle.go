@@ -40,7 +40,7 @@ func lifecycleRequirements() []Requirement {
 			Next:      "see whether the guest was booted anew (lifecycle.survivor says so), and whether that boot's init enables the controllers",
 			Reference: "e2b-dev/infra packages/envd/main.go, createCgroupManager runs once; packages/orchestrator/pkg/sandbox/reboot.go",
 			Needs:     needs,
-			Inputs:    slices.Concat(paused, []string{"snapshot/groups/user", "lifecycle/snapshot", "lifecycle/snapshot/root/fsMagic", "lifecycle/snapshot/groups/user"}),
+			Inputs:    slices.Concat(paused, []string{"snapshot/groups/user", "lifecycle/snapshot", "lifecycle/snapshot/root/fsMagic", "lifecycle/snapshot/mounts", "lifecycle/snapshot/groups/user"}),
 			judge:     judgeValuesAfterPause,
 		},
 		{

@@ -377,6 +377,13 @@ func TestOneThingWrong(t *testing.T) {
 		{"limit too tight", set("user", "memory.max", "134217728"), ValueUserMemoryMax, Fail},
 		{"limit one byte short", set("ptys", "memory.max", strconv.FormatUint(limit.Value(guestMemory, guestPage)-1, 10)), ValuePtysMemoryMax, Fail},
 		{"a prefix is not the value", set("user", "cpu.weight", "500"), ValueUserCPUWeight, Fail},
+		{"another group mounted over one, with the right values", mountedAt("/decoy", "/sys/fs/cgroup/user"), ValueUserMemoryMax, Fail},
+		{"another file mounted over a value", mountedAt("/decoy/memory.max", "/sys/fs/cgroup/user/memory.max"), ValueUserMemoryMax, Fail},
+		{"another file mounted over another value", mountedAt("/decoy/memory.max", "/sys/fs/cgroup/user/memory.max"), ValueUserMemoryHigh, Pass},
+		{"another group mounted over one later", func(s *evidence.Sandbox) {
+			s.Later.Mounts = append(s.Later.Mounts, "40 25 0:23 /decoy /sys/fs/cgroup/user rw,relatime - cgroup2 none rw")
+		}, KeepValues, Fail},
+		{"value under mounts that were not told", func(s *evidence.Sandbox) { s.Snapshot.Mounts = nil }, ValueUserMemoryMax, Unproven},
 		{"value not parsed", set("user", "cpu.weight", "fifty"), ValueUserCPUWeight, Unproven},
 		{"value not read", errno("user", "cpu.weight", "EIO"), ValueUserCPUWeight, Unproven},
 		{"io.weight set and inert", func(*evidence.Sandbox) {}, ValueUserIOWeight, Inert},

@@ -66,7 +66,7 @@ const (
 
 func value(id ID, group, property string, level Level, why string) Requirement {
 	where := "snapshot/groups/" + group
-	inputs := []string{"snapshot/envd/version", "snapshot/root/fsMagic", where, where + "/exists", where + "/fsMagic", where + "/files/" + property}
+	inputs := []string{"snapshot/envd/version", "snapshot/root/fsMagic", "snapshot/mounts", where, where + "/exists", where + "/fsMagic", where + "/files/" + property}
 	switch property {
 	case "memory.high", "memory.max":
 		inputs = append(inputs, "snapshot/memTotal", "snapshot/pageSize")
@@ -113,6 +113,12 @@ func judgeValue(c *subject, groupName, property string) Outcome {
 			return unproven("%s: %s", group.Path, group.Error)
 		}
 		return fail("no cgroup "+group.Path, wanted, "the cgroup %s does not exist, so it has no %s", groupName, property)
+	}
+	switch over, err := mountedOver(c.Snapshot, where); {
+	case err != nil:
+		return unproven("%v", err)
+	case over != "":
+		return fail("a mount at "+over, wanted, "another mount lies over %s, at %s, so what is read there is not of the cgroup that envd's processes are in", where, over)
 	}
 	f, _ := file(group, property)
 	if f.Errno == "ENOENT" && !all {
