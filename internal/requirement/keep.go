@@ -25,7 +25,7 @@ func keepRequirements() []Requirement {
 			Next:      "find what removes or freezes cgroups in the guest: a cleaner of empty groups, a container runtime, an interrupted pause",
 			Reference: "clone3(2) CLONE_INTO_CGROUP; Linux Documentation/admin-guide/cgroup-v2.rst, cgroup.freeze",
 			Needs:     needs,
-			Inputs:    []string{"snapshot/envd/version", "snapshot/boot/id", "later/boot/id", "snapshot/groups/user", "snapshot/groups/user/inode", "later/groups/user", "later/groups/user/exists"},
+			Inputs:    append([]string{"snapshot/envd/version", "snapshot/boot/id", "later/boot/id"}, keptGroups()...),
 			judge:     judgeKeepGroups,
 		},
 		{
@@ -50,6 +50,19 @@ func keepRequirements() []Requirement {
 			judge:     judgeKeepValues,
 		},
 	}
+}
+
+// keptGroups are the inputs of each group at both looks. One that is not there at
+// first is not looked for later.
+func keptGroups() []string {
+	var paths []string
+	for _, name := range groupNames() {
+		for _, group := range []string{"snapshot/groups/" + name, "later/groups/" + name} {
+			paths = append(paths, group, group+"/inode", group+"/files/cgroup.type", group+"/files/cgroup.freeze")
+		}
+		paths = append(paths, "later/groups/"+name+"/exists")
+	}
+	return paths
 }
 
 // later is the subject with the second look in the place of the first, and
@@ -98,6 +111,8 @@ func judgeKeepGroups(c *subject) Outcome {
 			return unproven("%s: %s", after.Path, after.Error)
 		case !after.Exists:
 			return fail("no cgroup "+after.Path, "as before", "the cgroup %s was removed %s", name, c.between())
+		case before.Inode == 0 || after.Inode == 0:
+			return unproven("the inode of %s was not read at each look, so it is open whether it is the same cgroup", after.Path)
 		case before.Inode != after.Inode:
 			return fail(fmt.Sprintf("inode %d", after.Inode), fmt.Sprintf("inode %d", before.Inode),
 				"the cgroup %s was removed and made again %s, so envd holds one that is gone", name, c.between())

@@ -504,6 +504,9 @@ func TestOneThingWrong(t *testing.T) {
 			g.Inode += 1000
 			s.Later.Groups["ptys"] = g
 		}, KeepGroups, Fail},
+		{"inode not read at first", inodes(0, 23), KeepGroups, Unproven},
+		{"inode not read later", inodes(23, 0), KeepGroups, Unproven},
+		{"inode never read", inodes(0, 0), KeepGroups, Unproven},
 		{"frozen later", func(s *evidence.Sandbox) {
 			s.Later.Groups["ptys"].Files["cgroup.freeze"] = evidence.File{Text: "1\n"}
 		}, KeepGroups, Fail},
@@ -578,6 +581,17 @@ func TestOneThingWrong(t *testing.T) {
 func mountedAt(root, point string) func(*evidence.Sandbox) {
 	return func(s *evidence.Sandbox) {
 		s.Snapshot.Mounts = append(s.Snapshot.Mounts, "40 25 0:23 "+root+" "+point+" rw,relatime - cgroup2 none rw")
+	}
+}
+
+// inodes sets the inode of the terminals' group at both looks.
+func inodes(first, later uint64) func(*evidence.Sandbox) {
+	return func(s *evidence.Sandbox) {
+		for look, inode := range map[*evidence.Snapshot]uint64{s.Snapshot: first, s.Later: later} {
+			g := look.Groups["ptys"]
+			g.Inode = inode
+			look.Groups["ptys"] = g
+		}
 	}
 }
 
