@@ -41,10 +41,10 @@ func judgeMount(c *subject) Outcome {
 		}
 		return missing(c.Sandbox, evidence.PieceSnapshot)
 	}
-	root := c.Snapshot.Root
-	if root.FSMagic == 0 {
-		return unproven("the file system at %s could not be told: %s", root.Path, root.Error)
+	if o, unknown := mountUntold(c); unknown {
+		return o
 	}
+	root := c.Snapshot.Root
 	name, known := magicNames[root.FSMagic]
 	if !known {
 		name = "an unknown file system"
@@ -75,12 +75,21 @@ func judgeMount(c *subject) Outcome {
 // withoutMount ends a judgement that needs a cgroup2 mount where there is
 // none, which is for stage mount to say.
 func withoutMount(c *subject) (Outcome, bool) {
+	if o, unknown := mountUntold(c); unknown {
+		return o, true
+	}
+	if !onCgroup2(c.Sandbox) {
+		return notApplicable("there is no cgroup2 mount at %s", c.Snapshot.Root.Path), true
+	}
+	return Outcome{}, false
+}
+
+// mountUntold ends a judgement that needs to know the file system of envd's cgroup
+// root where that could not be told.
+func mountUntold(c *subject) (Outcome, bool) {
 	root := c.Snapshot.Root
-	switch {
-	case root.FSMagic == 0:
+	if root.FSMagic == 0 {
 		return unproven("the file system at %s could not be told: %s", root.Path, root.Error), true
-	case !onCgroup2(c.Sandbox):
-		return notApplicable("there is no cgroup2 mount at %s", root.Path), true
 	}
 	return Outcome{}, false
 }

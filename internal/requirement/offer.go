@@ -80,7 +80,7 @@ func whyNotOffered(s *evidence.Snapshot, controller string) string {
 
 // needsController ends the judgement of a controller where this envd promises
 // nothing that needs it, where the promise is unknown, or where there is no
-// cgroup2 mount to speak of.
+// cgroup2 mount to speak of or nobody knows whether there is.
 func needsController(c *subject, controller string) (Outcome, bool) {
 	if c.promise.unknown != "" {
 		return unproven("what this envd promises is not known: %s", c.promise.unknown), true
@@ -88,6 +88,9 @@ func needsController(c *subject, controller string) (Outcome, bool) {
 	if !c.promise.controllers()[controller] {
 		return notApplicable("envd %s (generation %s) sets nothing that needs the %s controller",
 			c.Snapshot.Envd.Version, c.promise.name(), controller), true
+	}
+	if o, unknown := mountUntold(c); unknown {
+		return o, true
 	}
 	if !onCgroup2(c.Sandbox) {
 		root := c.Snapshot.Root

@@ -73,6 +73,9 @@ func judgePlace(c *subject, what, group string, placed *evidence.Placed) Outcome
 	if where != want {
 		return fail(read, wanted, "%s runs in %s and not in %s, so the limits there do not bind it%s", what, where, want, whyElsewhere(c, group, where))
 	}
+	if o, unknown := mountUntold(c); unknown {
+		return o
+	}
 	if !onCgroup2(c.Sandbox) {
 		return fail(read, wanted, "%s claims %s, and %s is no cgroup2 mount", what, where, c.Snapshot.Root.Path)
 	}

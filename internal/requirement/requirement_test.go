@@ -349,6 +349,13 @@ func TestOneThingWrong(t *testing.T) {
 		{"tmpfs where cgroup2 should be", func(s *evidence.Sandbox) { s.Snapshot.Root.FSMagic = 0x01021994 }, MountCgroup2, Fail},
 		{"tmpfs: right numbers limit nothing", func(s *evidence.Sandbox) { s.Snapshot.Root.FSMagic = 0x01021994 }, ValueUserCPUWeight, Fail},
 		{"file system not told", func(s *evidence.Sandbox) { s.Snapshot.Root.FSMagic = 0 }, MountCgroup2, Unproven},
+		{"file system not told: offer", rootUntold, OfferCPU, Unproven},
+		{"file system not told: enable", rootUntold, EnableCPU, Unproven},
+		{"file system not told: place", rootUntold, PlaceCommand, Unproven},
+		{"file system not told, and a command elsewhere all the same", func(s *evidence.Sandbox) {
+			rootUntold(s)
+			s.Placement.Command.Process.Cgroup = "0::/\n"
+		}, PlaceCommand, Fail},
 		{"read-only mount", func(s *evidence.Sandbox) {
 			s.Snapshot.Mounts = []string{"25 22 0:23 / /sys/fs/cgroup ro,relatime - cgroup2 none rw"}
 		}, MountCgroup2, Fail},
@@ -575,6 +582,11 @@ func TestOneThingWrong(t *testing.T) {
 			}
 		})
 	}
+}
+
+// rootUntold is a guest that would not tell the file system of its cgroup root.
+func rootUntold(s *evidence.Sandbox) {
+	s.Snapshot.Root.FSMagic, s.Snapshot.Root.Error = 0, "statfs: operation not permitted"
 }
 
 // mountedAt mounts a group of the same hierarchy somewhere else as well.
