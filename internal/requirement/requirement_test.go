@@ -391,6 +391,10 @@ func TestOneThingWrong(t *testing.T) {
 			s.Later.Mounts = append(s.Later.Mounts, "40 25 0:23 /decoy /sys/fs/cgroup/user rw,relatime - cgroup2 none rw")
 		}, KeepValues, Fail},
 		{"value under mounts that were not told", func(s *evidence.Sandbox) { s.Snapshot.Mounts = nil }, ValueUserMemoryMax, Unproven},
+		{"file system not told: value", rootUntold, ValueUserMemoryMax, Unproven},
+		{"file system of a group not told", func(s *evidence.Sandbox) { untold(s.Snapshot) }, ValueUserMemoryMax, Unproven},
+		{"file system of a group not told later", func(s *evidence.Sandbox) { untold(s.Later) }, KeepValues, Unproven},
+		{"file system of the root not told later", func(s *evidence.Sandbox) { s.Later.Root.FSMagic = 0 }, KeepValues, Unproven},
 		{"value not parsed", set("user", "cpu.weight", "fifty"), ValueUserCPUWeight, Unproven},
 		{"value not read", errno("user", "cpu.weight", "EIO"), ValueUserCPUWeight, Unproven},
 		{"io.weight set and inert", func(*evidence.Sandbox) {}, ValueUserIOWeight, Inert},
@@ -452,11 +456,7 @@ func TestOneThingWrong(t *testing.T) {
 			s.Snapshot.Mounts = append(s.Snapshot.Mounts, "26 25 0:23 /inner /sys/fs/cgroup rw - cgroup2 none rw")
 			s.Placement.Command.Process.Cgroup = "0::/inner/user\n"
 		}, PlaceCommand, Pass},
-		{"a group on an unknown file system", func(s *evidence.Sandbox) {
-			g := s.Snapshot.Groups["user"]
-			g.FSMagic, g.Error = 0, "statfs: permission denied"
-			s.Snapshot.Groups["user"] = g
-		}, CreateGroups, Unproven},
+		{"a group on an unknown file system", func(s *evidence.Sandbox) { untold(s.Snapshot) }, CreateGroups, Unproven},
 		{"resumed", func(s *evidence.Sandbox) { s.Snapshot.Boot.UptimeSeconds = 86400 }, LogNoFailure, NotApplicable},
 		{"another template", func(s *evidence.Sandbox) { s.API.Alias = "someone-elses" }, ImageTemplate, Infra},
 		{"the whole form of a name", func(s *evidence.Sandbox) { s.Template, s.API.Alias = "team/base:v2", "team/base" }, ImageTemplate, Pass},
@@ -587,6 +587,13 @@ func TestOneThingWrong(t *testing.T) {
 // rootUntold is a guest that would not tell the file system of its cgroup root.
 func rootUntold(s *evidence.Sandbox) {
 	s.Snapshot.Root.FSMagic, s.Snapshot.Root.Error = 0, "statfs: operation not permitted"
+}
+
+// untold makes a look that could not tell the file system of the group user.
+func untold(s *evidence.Snapshot) {
+	g := s.Groups["user"]
+	g.FSMagic, g.Error = 0, "statfs: permission denied"
+	s.Groups["user"] = g
 }
 
 // mountedAt mounts a group of the same hierarchy somewhere else as well.

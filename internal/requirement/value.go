@@ -104,6 +104,12 @@ func judgeValue(c *subject, groupName, property string) Outcome {
 	wanted := wantedText(property, formula, want, c.Snapshot)
 	where := path.Join(group.Path, property)
 
+	if o, unknown := mountUntold(c); unknown {
+		return o
+	}
+	if group.Exists && group.FSMagic == 0 {
+		return unproven("the file system at %s could not be told: %s", group.Path, group.Error)
+	}
 	if !onCgroup2(c.Sandbox) || (group.Exists && group.FSMagic != evidence.CGroup2Magic) {
 		return fail(fmt.Sprintf("file system 0x%x", group.FSMagic), wanted,
 			"%s is not on cgroup2, so whatever it reads limits nothing", where)
