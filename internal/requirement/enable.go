@@ -213,6 +213,7 @@ func judgeOrder(c *subject) Outcome {
 		newest = max(newest, group.Inode)
 	}
 	var late, harmed []string
+	var open *Outcome
 	looked := 0
 	for _, property := range c.promise.sure() {
 		controller, _, _ := strings.Cut(property.File, ".")
@@ -228,7 +229,10 @@ func judgeOrder(c *subject) Outcome {
 			continue
 		}
 		late = append(late, where)
-		if o := judgeValue(c, property.Group, property.File); !o.Result.Green() {
+		switch o := judgeValue(c, property.Group, property.File); {
+		case o.Result == Unproven:
+			open = &o
+		case !o.Result.Green():
 			harmed = append(harmed, where)
 		}
 	}
@@ -238,6 +242,8 @@ func judgeOrder(c *subject) Outcome {
 		return notApplicable("none of the promised files exists: no controller that they need is enabled")
 	case len(late) == 0:
 		return pass("the files of "+words(on)+" came with the cgroups", wanted, "what is enabled was enabled before envd made its cgroups")
+	case len(harmed) == 0 && open != nil:
+		return unproven("%s came after the cgroups, and it is open whether envd has set its values since: %s", words(late), open.Reason)
 	case len(harmed) == 0:
 		return pass("newer than the cgroups: "+words(late), wanted,
 			"the controllers were enabled after the cgroups were made, and envd has set its values since: it was started again")

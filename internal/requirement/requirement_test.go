@@ -485,6 +485,17 @@ func TestOneThingWrong(t *testing.T) {
 				}
 			}
 		}, EnableOrder, Pass},
+		{"enabled after the cgroups, and no MemTotal to tell whether envd was started again", func(s *evidence.Sandbox) {
+			memoryLate(s)
+			s.Snapshot.MemTotal = 0
+		}, EnableOrder, Unproven},
+		{"the same, and one value is not envd's", func(s *evidence.Sandbox) {
+			memoryLate(s)
+			s.Snapshot.MemTotal = 0
+			f := s.Snapshot.Groups["socats"].Files["memory.low"]
+			f.Text = "0\n"
+			s.Snapshot.Groups["socats"].Files["memory.low"] = f
+		}, EnableOrder, Fail},
 		{"inodes not read", func(s *evidence.Sandbox) {
 			g := s.Snapshot.Groups["user"]
 			g.Inode = 0
@@ -581,6 +592,19 @@ func TestOneThingWrong(t *testing.T) {
 				t.Error("a red outcome must say what to do next")
 			}
 		})
+	}
+}
+
+// memoryLate is a guest whose memory controller came after envd had made its
+// cgroups, and whose values are right all the same.
+func memoryLate(s *evidence.Sandbox) {
+	for _, g := range s.Snapshot.Groups {
+		for f, v := range g.Files {
+			if strings.HasPrefix(f, "memory.") {
+				v.Inode += 1000
+				g.Files[f] = v
+			}
+		}
 	}
 }
 
