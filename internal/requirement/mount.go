@@ -45,6 +45,9 @@ func judgeMount(c *subject) Outcome {
 		return o
 	}
 	root := c.Snapshot.Root
+	if notThere(root) {
+		return fail("no directory "+root.Path, "a cgroup2 mount, writable", "there is no such directory as %s, where envd makes its cgroups; %s", root.Path, whyNotMounted(c.Snapshot))
+	}
 	name, known := magicNames[root.FSMagic]
 	if !known {
 		name = "an unknown file system"
@@ -85,14 +88,17 @@ func withoutMount(c *subject) (Outcome, bool) {
 }
 
 // mountUntold ends a judgement that needs to know the file system of envd's cgroup
-// root where that could not be told.
+// root where that could not be told. A directory that is not there has none.
 func mountUntold(c *subject) (Outcome, bool) {
 	root := c.Snapshot.Root
-	if root.FSMagic == 0 {
+	if root.FSMagic == 0 && !notThere(root) {
 		return unproven("the file system at %s could not be told: %s", root.Path, root.Error), true
 	}
 	return Outcome{}, false
 }
+
+// notThere tells whether a directory was looked for and is not there.
+func notThere(g evidence.Group) bool { return g.Path != "" && !g.Exists && g.Error == "" }
 
 // whyNotMounted says what the guest shows of the reason.
 func whyNotMounted(s *evidence.Snapshot) string {

@@ -94,7 +94,11 @@ func needsController(c *subject, controller string) (Outcome, bool) {
 	}
 	if !onCgroup2(c.Sandbox) {
 		root := c.Snapshot.Root
-		return fail(fmt.Sprintf("statfs %s: 0x%x", root.Path, root.FSMagic), "a cgroup2 mount that offers "+controller,
+		read := fmt.Sprintf("statfs %s: 0x%x", root.Path, root.FSMagic)
+		if notThere(root) {
+			read = "no directory " + root.Path
+		}
+		return fail(read, "a cgroup2 mount that offers "+controller,
 			"%s is no cgroup2 mount, so it has no controllers", root.Path), true
 	}
 	return Outcome{}, false

@@ -349,6 +349,13 @@ func TestOneThingWrong(t *testing.T) {
 		{"tmpfs where cgroup2 should be", func(s *evidence.Sandbox) { s.Snapshot.Root.FSMagic = 0x01021994 }, MountCgroup2, Fail},
 		{"tmpfs: right numbers limit nothing", func(s *evidence.Sandbox) { s.Snapshot.Root.FSMagic = 0x01021994 }, ValueUserCPUWeight, Fail},
 		{"file system not told", func(s *evidence.Sandbox) { s.Snapshot.Root.FSMagic = 0 }, MountCgroup2, Unproven},
+		{"no directory", noDirectory, MountCgroup2, Fail},
+		{"no directory: enabled in no order", noDirectory, EnableOrder, NotApplicable},
+		{"no directory: no value", noDirectory, ValueUserMemoryMax, Fail},
+		{"no look at a directory", func(s *evidence.Sandbox) { s.Snapshot.Root = evidence.Group{} }, MountCgroup2, Unproven},
+		{"a directory that could not be looked at", func(s *evidence.Sandbox) {
+			s.Snapshot.Root = evidence.Group{Path: "/sys/fs/cgroup", Error: "stat: permission denied"}
+		}, MountCgroup2, Unproven},
 		{"file system not told: offer", rootUntold, OfferCPU, Unproven},
 		{"file system not told: enable", rootUntold, EnableCPU, Unproven},
 		{"file system not told: place", rootUntold, PlaceCommand, Unproven},
@@ -605,6 +612,15 @@ func memoryLate(s *evidence.Sandbox) {
 				g.Files[f] = v
 			}
 		}
+	}
+}
+
+// noDirectory is a guest that has no /sys/fs/cgroup at all.
+func noDirectory(s *evidence.Sandbox) {
+	s.Snapshot.Mounts = []string{"20 1 254:0 / / rw,relatime - ext4 /dev/vda rw"}
+	s.Snapshot.Root = evidence.Group{Path: "/sys/fs/cgroup"}
+	for _, name := range groupNames() {
+		s.Snapshot.Groups[name] = evidence.Group{Path: "/sys/fs/cgroup/" + name}
 	}
 }
 
@@ -867,6 +883,7 @@ func TestReasons(t *testing.T) {
 			s.Snapshot.Kernel.Config = map[string]string{}
 		}, OfferMemory, "built without CONFIG_MEMCG"},
 		{"mounted over", func(s *evidence.Sandbox) { s.Snapshot.Root.FSMagic = 0x62656572 }, MountCgroup2, "/sbin/init mounts it in line 11, and the mount failed"},
+		{"no directory", noDirectory, MountCgroup2, "there is no such directory as /sys/fs/cgroup, where envd makes its cgroups; /sbin/init mounts it in line 11"},
 		{"never mounted", func(s *evidence.Sandbox) {
 			s.Snapshot.Root.FSMagic = 0x62656572
 			steps(enable(12, root, "+cpu"))(s)
