@@ -114,11 +114,15 @@ func createRequirements() []Requirement {
 }
 
 // asTooDeep says what is wrong with controllers that a group enables below
-// itself.
+// itself. A group that does not exist enables none.
 func asTooDeep(judge func(*subject) Outcome) func(*subject) Outcome {
 	return func(c *subject) Outcome {
 		o := judge(c)
-		if o.Result == Fail {
+		tooDeep := slices.ContainsFunc(groupNames(), func(name string) bool {
+			list, err := controllerList(c.Snapshot.Groups[name], "cgroup.subtree_control")
+			return err == nil && len(list) > 0
+		})
+		if o.Result == Fail && tooDeep {
 			o.Reason = "controllers are enabled one level too deep: a cgroup that enables memory or io for its children takes no process, so that envd can start nothing in it: " + o.Reason
 		}
 		return o

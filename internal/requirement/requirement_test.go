@@ -619,6 +619,11 @@ func memoryLate(s *evidence.Sandbox) {
 func noDirectory(s *evidence.Sandbox) {
 	s.Snapshot.Mounts = []string{"20 1 254:0 / / rw,relatime - ext4 /dev/vda rw"}
 	s.Snapshot.Root = evidence.Group{Path: "/sys/fs/cgroup"}
+	noGroups(s)
+}
+
+// noGroups is a guest in which envd has made none of its cgroups.
+func noGroups(s *evidence.Sandbox) {
 	for _, name := range groupNames() {
 		s.Snapshot.Groups[name] = evidence.Group{Path: "/sys/fs/cgroup/" + name}
 	}
@@ -884,6 +889,9 @@ func TestReasons(t *testing.T) {
 		}, OfferMemory, "built without CONFIG_MEMCG"},
 		{"mounted over", func(s *evidence.Sandbox) { s.Snapshot.Root.FSMagic = 0x62656572 }, MountCgroup2, "/sbin/init mounts it in line 11, and the mount failed"},
 		{"no directory", noDirectory, MountCgroup2, "there is no such directory as /sys/fs/cgroup, where envd makes its cgroups; /sbin/init mounts it in line 11"},
+		{"too deep, and seen in the groups", func(s *evidence.Sandbox) {
+			s.Snapshot.Groups["user"].Files["cgroup.subtree_control"] = evidence.File{Text: "memory\n"}
+		}, CreateLeaf, "controllers are enabled one level too deep: a cgroup that enables memory or io for its children takes no process, so that envd can start nothing in it: user: "},
 		{"never mounted", func(s *evidence.Sandbox) {
 			s.Snapshot.Root.FSMagic = 0x62656572
 			steps(enable(12, root, "+cpu"))(s)
@@ -929,6 +937,15 @@ func TestReasons(t *testing.T) {
 				t.Errorf("%s is %s (%s), want a failure that says %q", test.id, o.Result, o.Reason, test.want)
 			}
 		})
+	}
+}
+
+// Groups that do not exist enable nothing too deep, and are not said to.
+func TestAbsentGroupsAreNotTooDeep(t *testing.T) {
+	s := healthy("0.6.13")
+	noGroups(s)
+	if o := results(s)[CreateLeaf]; o.Result != Fail || !strings.HasPrefix(o.Reason, "user: does not exist; ") {
+		t.Errorf("it is %s (%s)", o.Result, o.Reason)
 	}
 }
 
