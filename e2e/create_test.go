@@ -20,7 +20,7 @@ func createSpecs() {
 		Expect(sandbox(ctx)).To(Hold(requirement.CreateThawed))
 	})
 
-	It("has cgroups that enable nothing below themselves", Requires(requirement.CreateLeaf), func(ctx SpecContext) {
+	It("has cgroups that enable no domain controller below themselves", Requires(requirement.CreateLeaf), func(ctx SpecContext) {
 		Expect(sandbox(ctx)).To(Hold(requirement.CreateLeaf))
 	})
 

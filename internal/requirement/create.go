@@ -57,9 +57,9 @@ func createRequirements() []Requirement {
 			Why:       "A threaded cgroup cannot hold memory limits, and an invalid domain takes no process.",
 			Next:      "find what wrote cgroup.type, or enabled a controller on a populated parent of these cgroups",
 			Reference: reference, Needs: []evidence.Piece{evidence.PieceSnapshot}, Inputs: inputs("files/cgroup.type"),
-			judge: eachGroup("cgroup.type domain", func(g evidence.Group) (string, bool, error) {
+			judge: eachGroup("cgroup.type domain, or domain threaded", func(g evidence.Group) (string, bool, error) {
 				text, err := textOf(g, "cgroup.type")
-				return "cgroup.type " + text, text == "domain", err
+				return "cgroup.type " + text, isDomain(text), err
 			}),
 		},
 		{
@@ -88,15 +88,15 @@ func createRequirements() []Requirement {
 			}),
 		},
 		{
-			ID: CreateLeaf, Title: "the cgroups enable nothing below themselves", Stage: StageCreate, Level: LevelCore,
+			ID: CreateLeaf, Title: "the cgroups enable no domain controller below themselves", Stage: StageCreate, Level: LevelCore,
 			Why: "A cgroup that enables a domain controller for its children takes no process: every command would fail " +
 				"with \"device or resource busy\".",
 			Next:      "remove the lines that write cgroup.subtree_control of user, ptys or socats; only the root's is needed",
 			Reference: reference + "; No Internal Process Constraint", Needs: []evidence.Piece{evidence.PieceSnapshot},
 			Inputs: inputs("files/cgroup.subtree_control"),
-			judge: asTooDeep(eachGroup("cgroup.subtree_control empty", func(g evidence.Group) (string, bool, error) {
+			judge: asTooDeep(eachGroup("no domain controller in cgroup.subtree_control", func(g evidence.Group) (string, bool, error) {
 				list, err := controllerList(g, "cgroup.subtree_control")
-				return "cgroup.subtree_control " + quoted(list), len(list) == 0, err
+				return "cgroup.subtree_control " + quoted(list), !enablesDomain(list), err
 			})),
 		},
 		{
@@ -113,16 +113,29 @@ func createRequirements() []Requirement {
 	}
 }
 
+// isDomain tells whether a cgroup of a type holds limits and takes processes. One
+// that enables threaded controllers for its children is "domain threaded" while a
+// process is in it (Linux kernel/cgroup/cgroup.c, cgroup_is_thread_root).
+func isDomain(text string) bool { return text == "domain" || text == "domain threaded" }
+
+// enablesDomain tells whether a domain controller is among those that a group
+// enables for its children: all are, but for the threaded ones (Linux
+// Documentation/admin-guide/cgroup-v2.rst, Threads), beside which it takes
+// processes all the same.
+func enablesDomain(list []string) bool {
+	return slices.ContainsFunc(list, func(name string) bool { return !has([]string{"cpu", "cpuset", "perf_event", "pids"}, name) })
+}
+
 // asTooDeep says what is wrong with controllers that a group enables below
 // itself. A group that does not exist enables none.
 func asTooDeep(judge func(*subject) Outcome) func(*subject) Outcome {
 	return func(c *subject) Outcome {
 		o := judge(c)
-		tooDeep := slices.ContainsFunc(groupNames(), func(name string) bool {
+		found := slices.ContainsFunc(groupNames(), func(name string) bool {
 			list, err := controllerList(c.Snapshot.Groups[name], "cgroup.subtree_control")
-			return err == nil && len(list) > 0
+			return err == nil && enablesDomain(list)
 		})
-		if o.Result == Fail && tooDeep {
+		if o.Result == Fail && found {
 			o.Reason = "controllers are enabled one level too deep: a cgroup that enables memory or io for its children takes no process, so that envd can start nothing in it: " + o.Reason
 		}
 		return o

@@ -383,6 +383,16 @@ func TestOneThingWrong(t *testing.T) {
 		{"a mount beside the groups", mountedAt("/decoy", "/sys/fs/cgroup/users"), CreateGroups, Pass},
 		{"mounts not told", func(s *evidence.Sandbox) { s.Snapshot.Mounts = nil }, CreateGroups, Unproven},
 		{"threaded group", set("user", "cgroup.type", "threaded"), CreateDomain, Fail},
+		{"threaded domain", set("user", "cgroup.type", "domain threaded"), CreateDomain, Pass},
+		{"invalid domain", set("user", "cgroup.type", "domain invalid"), CreateDomain, Fail},
+		{"threaded controllers enabled below", set("user", "cgroup.subtree_control", "cpuset cpu pids perf_event"), CreateLeaf, Pass},
+		{"one domain controller among them", set("user", "cgroup.subtree_control", "cpu io pids"), CreateLeaf, Fail},
+		{"a process came into a threaded domain", func(s *evidence.Sandbox) {
+			s.Later.Groups["ptys"].Files["cgroup.type"] = evidence.File{Text: "domain threaded\n"}
+		}, KeepGroups, Pass},
+		{"made threaded later", func(s *evidence.Sandbox) {
+			s.Later.Groups["ptys"].Files["cgroup.type"] = evidence.File{Text: "threaded\n"}
+		}, KeepGroups, Fail},
 		{"frozen group", set("user", "cgroup.events", "populated 1\nfrozen 1"), CreateThawed, Fail},
 		{"freezing group", set("user", "cgroup.freeze", "1"), CreateThawed, Fail},
 		{"controllers enabled one level too deep", set("user", "cgroup.subtree_control", "memory"), CreateLeaf, Fail},
