@@ -362,7 +362,8 @@ func killedFor(r *evidence.HogReport) (itsLimit bool, other string) {
 		switch constraint, group := found[1], found[2]; {
 		case constraint != "CONSTRAINT_MEMCG":
 			return false, "the guest as a whole ran out of memory (" + constraint + ")"
-		case group != where:
+		case !strings.HasSuffix(group, where):
+			// A cgroup namespace shows a process the end of its path alone.
 			return false, "the cgroup " + group + " was at its limit"
 		}
 		itsLimit = true

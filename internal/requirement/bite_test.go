@@ -152,6 +152,9 @@ func TestBiteMemory(t *testing.T) {
 		{"killed for the memory of its nodes", "", kernelSays(
 			"oom-kill:constraint=CONSTRAINT_CPUSET,nodemask=0,2,cpuset=/user,mems_allowed=0,2,global_oom,task_memcg=/user,task=guestprobe,pid=80,uid=0",
 		), BiteMemory, Fail, "(CONSTRAINT_CPUSET)"},
+		{"killed by its group, which envd's cgroup namespace shows the end of", "", both(kernelSays(
+			"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/box/user,task_memcg=/box/user,task=guestprobe,pid=80,uid=0",
+		), hog(func(r *evidence.HogReport) { r.After = events() })), BiteMemory, Pass, "the limit stopped it inside its cgroup"},
 		{"killed for the limit of a group above, at its own before", "", kernelSays(
 			"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/,task_memcg=/user,task=guestprobe,pid=80,uid=0",
 		), BiteMemory, Fail, "the kernel says that the cgroup / was at its limit"},

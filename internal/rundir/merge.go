@@ -259,26 +259,9 @@ func (m *Merged) keep(sandbox string, o requirement.Outcome) {
 	switch {
 	case i < 0:
 		m.Outcomes[sandbox] = append(have, o)
-	case outweighs(o, have[i]):
+	case verdict.Outweighs(o, have[i]):
 		have[i] = o
 	}
-}
-
-// outweighs tells whether an outcome counts in the place of another of its
-// requirement: the worse one does, and of two that are equal the one that decides.
-func outweighs(o, have requirement.Outcome) bool {
-	a, b := countsAs(o), countsAs(have)
-	return verdict.Worse(a, b) || a == b && have.Muted() && !o.Muted()
-}
-
-// countsAs is the result by which an outcome weighs: what was not tried proves as
-// little as what is unproven, where the verdict depends on it. What is no result
-// stays none.
-func countsAs(o requirement.Outcome) requirement.Result {
-	if o.Untried && o.Result.Known() {
-		return requirement.Unproven
-	}
-	return o.Result
 }
 
 // inWords tells an attempt's result, and what makes it count for more or for less.

@@ -225,7 +225,7 @@ func worstOutcomes(sandboxes [][]requirement.Outcome) map[requirement.ID]require
 	for _, outcomes := range sandboxes {
 		for _, o := range outcomes {
 			times[o.Requirement]++
-			if have, seen := worst[o.Requirement]; !seen || Worse(o.Result, have.Result) {
+			if have, seen := worst[o.Requirement]; !seen || Outweighs(o, have) {
 				worst[o.Requirement] = o
 			}
 		}

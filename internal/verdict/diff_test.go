@@ -199,6 +199,24 @@ func TestDiffOfALostSandbox(t *testing.T) {
 	}
 }
 
+// What was not tried in one of a template's sandboxes was not judged, whatever
+// another of them did.
+func TestDiffOfAnUntriedSandbox(t *testing.T) {
+	both := func() Side { return ofRun("x", recorded(t, "base", "base"), recorded(t, "base", "base")) }
+	for i := range 2 {
+		after := both()
+		for j, o := range after.Sandboxes["base"][i] {
+			if o.Requirement == requirement.PlaceCommand {
+				after.Sandboxes["base"][i][j] = requirement.Outcome{Requirement: o.Requirement, Result: requirement.NotApplicable, Untried: true}
+			}
+		}
+		after.judge("base")
+		if d := Compare(both(), after); d.Exit != ExitUnproven || !slices.Contains(ids(d.Templates[0].Untested), requirement.PlaceCommand) {
+			t.Errorf("untried in sandbox %d: exit %d:\n%s", i, d.Exit, d.Text())
+		}
+	}
+}
+
 // Where the lab's API was used as a cluster's, a comparison says so.
 func TestDiffOfTheStandIn(t *testing.T) {
 	for target, want := range map[string]int{"live": 1, "lab": 0} {

@@ -279,6 +279,23 @@ func Worse(a, b requirement.Result) bool {
 	return weight(a) > weight(b)
 }
 
+// Outweighs tells whether an outcome counts in the place of another of its
+// requirement: the worse one does, and of two that are equal the one that decides.
+func Outweighs(o, have requirement.Outcome) bool {
+	a, b := countsAs(o), countsAs(have)
+	return Worse(a, b) || a == b && have.Muted() && !o.Muted()
+}
+
+// countsAs is the result by which an outcome weighs: what was not tried proves as
+// little as what is unproven, where the verdict depends on it. What is no result
+// stays none.
+func countsAs(o requirement.Outcome) requirement.Result {
+	if o.Untried && o.Result.Known() {
+		return requirement.Unproven
+	}
+	return o.Result
+}
+
 func weight(r requirement.Result) int {
 	if i := slices.Index(severity, r); i >= 0 {
 		return i
