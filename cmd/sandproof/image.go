@@ -18,8 +18,7 @@ func imageCommand() *cobra.Command {
 			"where the lab is the target). Nothing is mounted, and no root is needed.",
 	}
 	cmd.PersistentFlags().String("config", "", "configuration `file`; default: ginkgo.yml of the module or repository")
-	cmd.AddCommand(inspectImage(), lintImage(), patchImage(), undoImage(), imageStatus(), initImage())
-	return cmd
+	return parent(cmd, inspectImage(), lintImage(), patchImage(), undoImage(), imageStatus(), initImage())
 }
 
 // imageStorage is where the configuration has builds: those of the target that

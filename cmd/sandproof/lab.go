@@ -82,8 +82,7 @@ func effectiveConfig() *cobra.Command {
 }
 
 func labCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "lab", Short: "The embedded lab of real guests"}
-	cmd.AddCommand(&cobra.Command{
+	return parent(&cobra.Command{Use: "lab", Short: "The embedded lab of real guests"}, &cobra.Command{
 		Use:   "prepare [-- SUITE FLAGS]",
 		Short: "Fetch the guests' kernel and build the images of the lab's templates",
 		Long:  "prepare makes everything that the lab's start needs and that is not in its cache yet, and shows its progress.",
@@ -106,5 +105,4 @@ func labCommand() *cobra.Command {
 			})
 		},
 	})
-	return cmd
 }

@@ -23,12 +23,10 @@ import (
 )
 
 func logs() *cobra.Command {
-	cmd := &cobra.Command{
+	return parent(&cobra.Command{
 		Use:   "logs",
 		Short: "Read orchestrator logs without a sandbox",
-	}
-	cmd.AddCommand(scanLogs())
-	return cmd
+	}, scanLogs())
 }
 
 func scanLogs() *cobra.Command {

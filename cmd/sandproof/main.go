@@ -98,6 +98,25 @@ func writeDocument(out io.Writer, text []byte) error {
 	return err
 }
 
+// parent makes a command of those below it. By itself it does nothing, and to be
+// called so, or by a name that none of them has, is an error: cobra would show its
+// help and answer 0, which a script takes for a green.
+func parent(cmd *cobra.Command, below ...*cobra.Command) *cobra.Command {
+	cmd.AddCommand(below...)
+	cmd.SuggestionsMinimumDistance = 2 // cobra's own for the root
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return fmt.Errorf("say which command of %q: %s --help shows them", cmd.CommandPath(), cmd.CommandPath())
+		}
+		unknown := fmt.Sprintf("unknown command %q for %q: %s --help shows those there are", args[0], cmd.CommandPath(), cmd.CommandPath())
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			unknown += ", such as " + strings.Join(near, ", ")
+		}
+		return errors.New(unknown)
+	}
+	return cmd
+}
+
 func root() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sandproof",
