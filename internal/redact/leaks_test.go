@@ -147,7 +147,7 @@ func TestJSONStaysJSON(t *testing.T) {
 func hostileJSON() []string {
 	return []string{
 		"X-API-Key:", "authorization=", "Authorization: Bearer ", "x-api-key:\\", `x-api-key":`, `x-api-key':'`, "apiKey:[", "apiKey=[\"", "bearer abcdef",
-		"e2b_0123456789", "\x00e2b_0123456789", "\u2028bearer abcdefgh", "x-access-token: \x1b", "apiKey%22%3A%22", "accessToken:\u00a0x", "apiKey=a\\", "apiKey\\", "apiKey\\\\", "bearer aaaaaa\\",
+		"e2b_0123456789", "\x00e2b_0123456789", ">2b_0123456789", "\x1e2b_0123456789", "\x0e2b_01234567", "\x1bearer abcdefgh", "\napiKey:x", "\u2028bearer abcdefgh", "x-access-token: \x1b", "apiKey%22%3A%22", "accessToken:\u00a0x", "apiKey=a\\", "apiKey\\", "apiKey\\\\", "bearer aaaaaa\\",
 	}
 }
 
@@ -158,6 +158,20 @@ func checkJSON(t *testing.T, text string) {
 		got := New().Bytes(data)
 		if !json.Valid(got) {
 			t.Errorf("%s: %s became %s", name, data, got)
+		}
+	}
+}
+
+// What looks like a key because an escape of JSON ends in a key's first letters
+// is none, and the escape stays whole; what follows goes as a key's would.
+func TestEscapesStayWhole(t *testing.T) {
+	for text, want := range map[string]string{
+		`"\u003e2b_0123456789"`: ">2b_" + mask, `"\u001E2b_01234567"`: "\x1e2b_01234567", `"\u00e2b_0123456789"`: "âb_" + mask, `"\u0e2b_0123456789"`: "ห_" + mask,
+		`"\u003ee2b_0123456789"`: ">" + mask, `"\u003esk_e2b_0123456789"`: ">" + mask, `"\\u003e2b_0123456789"`: `\u003e2b_` + mask,
+	} {
+		var got string
+		if err := json.Unmarshal(New().Bytes([]byte(text)), &got); err != nil || got != want {
+			t.Errorf("%s became %q, want %q: %v", text, got, want, err)
 		}
 	}
 }

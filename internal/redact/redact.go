@@ -81,8 +81,12 @@ func forms(secret string) []string {
 // header or field that carries them. No word boundary is asked for before
 // them: after an escape, as in "\ne2b_…", there is none.
 var (
-	prefixed = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?:sk_)?e2b_[0-9a-fA-F]{8,}`) })
-	bearer   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)(bearer(?:\s|%20|\+)+)[A-Za-z0-9._~+/=%-]{6,}`) })
+	// prefixed may begin within an escape of JSON, which keeps its digits: Go
+	// writes > as \u003e, and to others an â is \u00e2.
+	prefixed = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(\\u[0-9a-fA-F]{1,3}e2b_)[0-9a-fA-F]{8,}|(?:sk_)?e2b_[0-9a-fA-F]{8,}`)
+	})
+	bearer = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)(bearer(?:\s|%20|\+)+)[A-Za-z0-9._~+/=%-]{6,}`) })
 	// named is a name, the quote that closes it, the separator, what opens the
 	// value, and the value, in text, JSON and URLs. A value does not begin with
 	// what may follow a closing quote in JSON: a text that ends in "apiKey:"
@@ -127,7 +131,7 @@ func (r *Redactor) Bytes(text []byte) []byte {
 		text = escapedUserInfo().ReplaceAll(text, []byte("${1}"+mask+"%40"))
 	}
 	if bytes.Contains(text, []byte("e2b_")) {
-		text = prefixed().ReplaceAll(text, []byte(mask))
+		text = prefixed().ReplaceAll(text, []byte("${1}"+mask))
 	}
 	if !mayName(text) {
 		return text

@@ -332,6 +332,24 @@ func TestOutcomesOfAnUnexpectedTemplateAreAProblem(t *testing.T) {
 	}
 }
 
+// An outcome is not lost to what it says: whatever a guest wrote into it, records
+// and evidence stay JSON when secrets are taken out of them.
+func TestHostileTextLosesNoOutcome(t *testing.T) {
+	for _, text := range []string{">2b_0123456789", "\x1e2b_0123456789", "\x0e2b_01234567", "e2b_0123456789", "apiKey:\\", "Authorization: Digest a=\""} {
+		run := newRun(t, "a")
+		see(t, run, "a", func(s *evidence.Sandbox) { s.API.Alias = text })
+		o := outcome(requirement.EnableCPU, requirement.Fail)
+		o.Reason = text
+		record(t, run, 1, Record{Sandbox: "a", Outcome: o})
+		if m := merge(t, run); len(m.Problems) > 0 || len(m.Outcomes["a"]) != 1 || m.Outcomes["a"][0].Result != requirement.Fail {
+			t.Errorf("%q: outcomes %+v, problems %q", text, m.Outcomes, m.Problems)
+		}
+		if all, err := run.Evidence(); err != nil || len(all) != 1 || all[0].API == nil {
+			t.Errorf("%q: evidence %+v, %v", text, all, err)
+		}
+	}
+}
+
 func TestEvidenceComesBack(t *testing.T) {
 	run := newRun(t, "ns/base:default", "ns%2Fbase%3Adefault")
 	for _, template := range run.Manifest.Templates {
