@@ -23,6 +23,7 @@ func TestShapesInEveryForm(t *testing.T) {
 	header := http.Header{"X-Api-Key": {hunter}, "Authorization": {"Bearer " + hunter}, "X-Access-Token": {hunter}}
 	inJSON := string(must(json.Marshal(header)))
 	record := string(must(json.Marshal(map[string]string{"line": inJSON})))
+	const digest = `Authorization: Digest username="hunter's", realm="a&<b>: c", nonce="", uri="/x?y", qop=auth, response="` + hunter + `", opaque="hunter2"`
 	for name, text := range map[string]string{
 		"a printed header map":              fmt.Sprint(header),
 		"a header map as JSON":              inJSON,
@@ -40,6 +41,19 @@ func TestShapesInEveryForm(t *testing.T) {
 		"a Python dictionary":               "{'X-API-Key': '" + hunter + "', 'e2b-traffic-access-token': '" + hunter + "'}",
 		"another scheme":                    "Authorization: token " + hunter,
 		"bearer after a JSON line break":    string(must(json.Marshal("x\nbearer " + hunter))),
+		"an empty header before":            "Authorization: \r\nX-Access-Token: " + hunter,
+		"an empty token before":             "X-Access-Token: \nAuthorization: Basic " + hunter,
+		"a scheme without a value before":   "Authorization: Bearer\r\nX-Access-Token: " + hunter,
+		"a scheme twice":                    "Authorization: " + strings.Repeat("Bearer ", 2) + hunter + " and " + strings.Repeat("bearer ", 2) + hunter,
+		"Nomad and Loki":                    "X-Nomad-Token: " + hunter + "\nNOMAD_TOKEN=" + hunter + " LOKI_BEARER_TOKEN=" + hunter,
+		"an API key's scheme":               "Authorization: ApiKey " + hunter,
+		"Negotiate":                         "Proxy-Authorization: Negotiate abc/+== " + hunter + "\n",
+		"Digest":                            digest,
+		"Digest in JSON":                    string(must(json.Marshal(map[string]string{"line": digest, "Authorization": digest[len("Authorization: "):]}))),
+		"Digest in JSON in JSON":            string(must(json.Marshal(string(must(json.Marshal(digest)))))),
+		"Digest for curl":                   "curl -H '" + digest + "'",
+		"an indented header map":            string(must(json.MarshalIndent(header, "", "  "))),
+		"an indented header map in JSON":    string(must(json.Marshal(string(must(json.MarshalIndent(header, "", "\t")))))),
 		"a token of digits, without quotes": `{"apiKey":` + strings.Repeat("27", 9) + `}`,
 	} {
 		got := New().String(text)
@@ -119,6 +133,7 @@ func TestNestedSecretsGo(t *testing.T) {
 func TestPlainTextStays(t *testing.T) {
 	for _, text := range []string{
 		`{"trafficAccessToken":null,"envdAccessToken":"","secure":true}`,
+		"Authorization: \nX-Other: x", "authorization=\r\nx", "apiKey:\n  other: x", "apiKey: [\nother: x",
 		"authorization header is missing", "Invalid API key, please visit", "0::/user\n", "Authorization:", `{"a":"X-API-Key:","b":"c"}`,
 		"failed to write cgroup property: open /sys/fs/cgroup/user/memory.high: permission denied", "the bearer of bad news", "e2b_short",
 	} {
@@ -147,7 +162,8 @@ func TestJSONStaysJSON(t *testing.T) {
 func hostileJSON() []string {
 	return []string{
 		"X-API-Key:", "authorization=", "Authorization: Bearer ", "x-api-key:\\", `x-api-key":`, `x-api-key':'`, "apiKey:[", "apiKey=[\"", "bearer abcdef",
-		"e2b_0123456789", "\x00e2b_0123456789", ">2b_0123456789", "\x1e2b_0123456789", "\x0e2b_01234567", "\x1bearer abcdefgh", "\napiKey:x", "\u2028bearer abcdefgh", "x-access-token: \x1b", "apiKey%22%3A%22", "accessToken:\u00a0x", "apiKey=a\\", "apiKey\\", "apiKey\\\\", "bearer aaaaaa\\",
+		"e2b_0123456789", "\x00e2b_0123456789", ">2b_0123456789", "\x1e2b_0123456789", "\x0e2b_01234567", "\x1bearer abcdefgh", "authorization: digest a=", "authorization: digest a=\"", "authorization: digest a=\"\"", `authorization: negotiate a=\`, `authorization: digest a="b\`, "authorization: digest \u2028<\n",
+		"apiKey: [\n", "apiKey: [ \"", "\napiKey:x", "\u2028bearer abcdefgh", "x-access-token: \x1b", "apiKey%22%3A%22", "accessToken:\u00a0x", "apiKey=a\\", "apiKey\\", "apiKey\\\\", "bearer aaaaaa\\",
 	}
 }
 
@@ -188,8 +204,11 @@ func FuzzHeadersGo(f *testing.F) {
 	f.Add("GET /\r\n", hunter, "\r\n")
 	f.Add(`{"a":"`, "0123456789abcdef", `"}`)
 	f.Add("e2b_", "abcdefgh", "[")
+	f.Add("apiKey=", "zzzzzzzzzz", "")
+	f.Add("bearer", "zzzzzzzzzz", "")
+	f.Add("authorization: digest a=\"", "zzzzzzzzzz", "\"")
 	// Words of the planted headers themselves, and of the mask, stay.
-	ours := []string{"authorization", "redacted", "x-api-key", "x-access-token", "envdaccesstoken", "e2b-traffic-access-token"}
+	ours := []string{"authorization", "response", "x-nomad-token", "redacted", "x-api-key", "x-access-token", "envdaccesstoken", "e2b-traffic-access-token"}
 	f.Fuzz(func(t *testing.T, before, token, after string) {
 		const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.~"
 		if len(token) < 8 || strings.Trim(token, allowed) != "" || strings.Contains(before+after, token) ||
@@ -197,7 +216,7 @@ func FuzzHeadersGo(f *testing.F) {
 			t.Skip()
 		}
 		for _, planted := range []string{
-			"X-API-Key: " + token, "X-Access-Token=" + token, "Authorization: Bearer " + token, "Authorization: Basic " + token, `"apiKey": "` + token + `"`,
+			"X-API-Key: " + token, "X-Nomad-Token: " + token, "Authorization: ApiKey " + token, `Authorization: Digest a="b", response="` + token + `"`, "X-Access-Token=" + token, "Authorization: Bearer " + token, "Authorization: Basic " + token, `"apiKey": "` + token + `"`,
 			"e2b-traffic-access-token%3A%20" + token, "Bearer " + token, `\"envdAccessToken\":\"` + token,
 		} {
 			// What follows begins after a line's end, so that it is not part of

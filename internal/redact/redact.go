@@ -77,6 +77,22 @@ func forms(secret string) []string {
 	return all
 }
 
+// The parts of what a credential is carried by: names, what closes a name and
+// separates it from its value, the space between words of one line, and what goes
+// on after a line's end in an indented list, in text and in JSON in it.
+const (
+	names    = `(?:authorization|(?:api|admin)[-_]?key|(?:access|admin|supabase)[-_]?token)`
+	ofLogs   = `(?:(?:nomad|bearer)[-_]?token)`
+	closed   = `((?:\\*["']|%22|%27)?)\s*(?:[:=]|%3a|%3d)` + blank + `*`
+	blank    = `(?:[ \t]|%20|\+)`
+	indented = `(?:\s|\\+[nrt])`
+)
+
+// value is what stands behind a name. It does not begin with what may follow a
+// closing quote in JSON: a text that ends in "apiKey:" has no value, and what
+// comes after it must stay.
+const value = `(?:(?:apikey|basic|bearer|token)` + blank + `+)*[^\s"'\\,;&\[\]{}:][^\s"'\\,;&\[\]{}]*`
+
 // What secrets look like in E2B: keys by their prefix, credentials by the
 // header or field that carries them. No word boundary is asked for before
 // them: after an escape, as in "\ne2b_…", there is none.
@@ -86,15 +102,24 @@ var (
 	prefixed = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`(\\u[0-9a-fA-F]{1,3}e2b_)[0-9a-fA-F]{8,}|(?:sk_)?e2b_[0-9a-fA-F]{8,}`)
 	})
-	bearer = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)(bearer(?:\s|%20|\+)+)[A-Za-z0-9._~+/=%-]{6,}`) })
+	bearer = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)(bearer` + blank + `+)(?:bearer` + blank + `+)*[A-Za-z0-9._~+/=%-]{6,}`)
+	})
 	// named is a name, the quote that closes it, the separator, what opens the
-	// value, and the value, in text, JSON and URLs. A value does not begin with
-	// what may follow a closing quote in JSON: a text that ends in "apiKey:"
-	// has no value, and what comes after it must stay.
-	named = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`(?i)((?:authorization|(?:api|admin)[-_]?key|(?:access|admin|supabase)[-_]?token)` +
-			`((?:\\*["']|%22|%27)?)` + `\s*(?:[:=]|%3a|%3d)(?:\s|%20|\+)*` + `(?:\[|%5b)?)` + `((?:\\*["']|%22|%27)?)` +
-			`((?:(?:bearer|basic|token)(?:\s|%20|\+)+)?[^\s"'\\,;&\[\]{}:][^\s"'\\,;&\[\]{}]*)`)
+	// value, and the value, in text, JSON and URLs. The value stands on the name's
+	// own line, or the next header would be taken for it.
+	named       = sync.OnceValue(func() *regexp.Regexp { return carried(names) })
+	namedOfLogs = sync.OnceValue(func() *regexp.Regexp { return carried(ofLogs) })
+	// listed is a name and the first value of its list, which is indented.
+	listed = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)((?:` + names + `|` + ofLogs + `)` + closed + `\[` + indented + `+\\*["'])` + value)
+	})
+	// parameters are what follows a scheme that takes more than one word, to the
+	// line's end: over quotes that are escaped or stand as in a="b", and not over
+	// one that may end a text in JSON.
+	parameters = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)(authorization` + closed + `(?:\[` + indented + `*|%5b)?(?:\\*["']|%22|%27)?)(?:digest|negotiate)` + blank + `+` +
+			`(?:="(?:[^\s"\\,:}\]][^"\\\r\n]*)?"|[^"\\\r\n]|(?:\\\\)*\\"|\\+[/tu])+`)
 	})
 	// userInfo is what stands in a URL before its host: a password, or a token in
 	// the place of a name. It may hold an @ itself, and the last one ends it.
@@ -109,16 +134,16 @@ var (
 	nothing = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?:null|true|false|redacted|%22|%27)$`) })
 )
 
-// mayName tells whether a text holds a word that each name of a credential holds:
+// carried is what finds the values of names.
+func carried(names string) *regexp.Regexp {
+	return regexp.MustCompile(`(?i)(` + names + closed + `(?:\[|%5b)?)((?:\\*["']|%22|%27)?)(` + value + `)`)
+}
+
+// holds tells whether a text holds one of the words, which are in small letters:
 // the expressions are some twenty times slower than to look for these.
-func mayName(text []byte) bool {
+func holds(text []byte, words ...string) bool {
 	lower := bytes.ToLower(text)
-	for _, word := range []string{"key", "token", "authorization", "bearer"} {
-		if bytes.Contains(lower, []byte(word)) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(words, func(word string) bool { return bytes.Contains(lower, []byte(word)) })
 }
 
 // Bytes returns text without secrets; the given slice is not changed.
@@ -133,11 +158,26 @@ func (r *Redactor) Bytes(text []byte) []byte {
 	if bytes.Contains(text, []byte("e2b_")) {
 		text = prefixed().ReplaceAll(text, []byte("${1}"+mask))
 	}
-	if !mayName(text) {
+	if !holds(text, "key", "token", "authorization", "bearer") { // one of which each name of a credential holds
 		return text
 	}
-	text = named().ReplaceAllFunc(text, func(match []byte) []byte {
-		parts := named().FindSubmatch(match)
+	if holds(text, "digest", "negotiate") {
+		text = parameters().ReplaceAll(text, []byte("${1}"+mask))
+	}
+	text = hide(named(), text)
+	if bytes.Contains(text, []byte("[\n")) || bytes.Contains(text, []byte("[\r")) || bytes.Contains(text, []byte(`[\`)) {
+		text = listed().ReplaceAll(text, []byte("${1}"+mask))
+	}
+	if !holds(text, "nomad", "bearer") {
+		return text
+	}
+	return bearer().ReplaceAll(hide(namedOfLogs(), text), []byte("${1}"+mask))
+}
+
+// hide puts the mask in the place of the values that an expression finds (carried).
+func hide(carrier *regexp.Regexp, text []byte) []byte {
+	return carrier.ReplaceAllFunc(text, func(match []byte) []byte {
+		parts := carrier.FindSubmatch(match)
 		name, closing, opening, value := parts[1], parts[2], parts[3], parts[4]
 		if nothing().Match(value) {
 			return match
@@ -153,7 +193,6 @@ func (r *Redactor) Bytes(text []byte) []byte {
 		}
 		return append(slices.Clone(name), hidden...)
 	})
-	return bearer().ReplaceAll(text, []byte("${1}"+mask))
 }
 
 // Document returns a page or an XML document without the given secrets. What has

@@ -11,6 +11,7 @@ func FuzzWriter(f *testing.F) {
 	f.Add("before ", "after\nmore", uint(3))
 	f.Add("", "", uint(1))
 	f.Add("\n", "\nx\n", uint(7))
+	f.Add("", "apiKey=basic\nx\n", uint(16))
 	f.Fuzz(func(t *testing.T, before, after string, size uint) {
 		if strings.Contains(before+after, "unter2") {
 			t.Skip()
