@@ -76,6 +76,9 @@ func FuzzRedact(f *testing.F) {
 	f.Add("Authorization: Bearer ", "abcdef", "\r\n")
 	f.Add("?token=", "pass word/<&>+%41", "&x=1")
 	f.Add(`{"key":"`, "quote\"back\\slash", `"}`)
+	f.Add("00", "00\x00000", "000")
+	f.Add("", "]01234", "01234")
+	f.Add("x", "x[redac", "")
 	f.Fuzz(func(t *testing.T, before, secret, after string) {
 		if secret = strings.TrimSpace(secret); len(secret) < shortest || strings.Contains(mask, secret) || !utf8.ValidString(secret) {
 			t.Skip()
@@ -92,15 +95,28 @@ func FuzzRedact(f *testing.F) {
 			for inner, encode := range encoders {
 				written := wrap(encode(secret))
 				text := redactor.String(before + written + after)
-				if strings.Contains(strings.ReplaceAll(text, mask, "\x00"), written) {
+				if strings.Contains(strings.ReplaceAll(text, mask, "\xff"), written) {
 					t.Errorf("the secret %q, written as %q (%s in %s), survived in %q", secret, written, inner, outer, text)
 				}
-				if again := redactor.String(text); again != text {
+				if again := redactor.String(text); again != text && !fitsMask(secret) {
 					t.Errorf("a second pass made %q of %q", again, text)
 				}
 			}
 		}
 	})
+}
+
+// fitsMask tells whether a secret may come about again where a mask meets what
+// stands beside it. Each pass then takes more of that away, and leaves no more
+// of the secret: to leave masks alone would keep one that a text holds behind a
+// mask's beginning.
+func fitsMask(secret string) bool {
+	for i := 1; i < len(mask); i++ {
+		if strings.HasPrefix(secret, mask[i:]) || strings.HasSuffix(secret, mask[:i]) {
+			return true
+		}
+	}
+	return strings.Contains(secret, mask)
 }
 
 func FuzzTerminal(f *testing.F) {
