@@ -314,6 +314,26 @@ func TestEffectiveConfigurationLoads(t *testing.T) {
 			sameSettings(t, first, again)
 		})
 	}
+	t.Run("texts that are something else without quotes", func(t *testing.T) {
+		for _, text := range []string{
+			"a\tb", "\ta\nb", "a\r\nb", "a\rb", "a\nb\n\n", " a\n  b", "? a", "?", ".nan", ".NaN", ".Inf", "-.inf", "+.INF", "nan", "<a> & 'b' \"c\" \\t\tü",
+			"null", "~", "true", "0x1f", "1e3", "- a", "a: b", "a #b", "--- a", "...", "=", "<<", "%a", "@a", "\u2028a", "\ufeffa",
+		} {
+			c, err := Load(Sources{Dir: tree(t, "waivers: [{line: x, reason: y, expires: 2099-01-01}]\n"), Flags: targetFlag("")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Waivers[0].Reason, c.Waivers[0].Line = text, "x"+text
+			data, err := c.Effective()
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := Load(Sources{Dir: tree(t, string(data))})
+			if err != nil || !cmp.Equal(c.Waivers, again.Waivers) {
+				t.Errorf("%q: %v, got %+v", text, err, again.Waivers)
+			}
+		}
+	})
 	t.Run("templates and envd of the command line", func(t *testing.T) {
 		c, err := Load(Sources{Dir: tree(t, ""), Flags: Flags{Templates: "base-unpatched", Envd: "stand-in 0.4.3"}})
 		if err != nil {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -553,7 +554,7 @@ func recipeNames(recipes map[string]Recipe) []string {
 // Effective is the configuration as it was resolved, for the run directory.
 // Credentials are no part of it.
 func (c *Config) Effective() ([]byte, error) {
-	data, err := yaml.Marshal(c.whole())
+	data, err := yaml.MarshalWithOptions(c.whole(), yaml.CustomMarshaler[string](quoted))
 	if err != nil {
 		return nil, fmt.Errorf("write the effective configuration: %w", err)
 	}
@@ -562,4 +563,18 @@ func (c *Config) Effective() ([]byte, error) {
 		from = c.File
 	}
 	return append([]byte("# The effective configuration: "+from+", with the environment and the flags over it.\n"), data...), nil
+}
+
+// plain is a text of which goccy/go-yaml knows whether it needs quotes. Of others
+// it writes some without (1.19.2: one with a tab or a carriage return, "? a", .nan),
+// and reads something else, or nothing.
+var plain = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9/][^\pC\p{Zl}\p{Zp}]*$`) })
+
+// quoted writes a text so that it is read as it is. The quotes of JSON are quotes
+// of YAML, too.
+func quoted(text string) ([]byte, error) {
+	if plain().MatchString(text) {
+		return yaml.Marshal(text)
+	}
+	return json.Marshal(text)
 }

@@ -265,6 +265,8 @@ func FuzzLoad(f *testing.F) {
 		f.Add(change.with)
 	}
 	f.Add("intervals: {create: &a 1h, poll: *a, request: !!str 5s, <<: {command: 5}}\n\x00")
+	f.Add("lab: {cache: \"a\\tb\"}\n")
+	f.Add("waivers: [{line: x, reason: '? a', expires: 2099-01-01}]\n")
 	f.Add("lab: &a {recipes: {b: *a}, ? [x] : y}\n---\n- |\n  z\n")
 	// One directory for all: each process has its own and runs one at a time.
 	dir := f.TempDir()
