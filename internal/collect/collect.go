@@ -369,7 +369,7 @@ func (s *Session) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.options.Intervals.Destroy)
 	defer cancel()
 	if s.cutOff {
-		return s.endLost(ctx)
+		return s.endLost(ctx, lostWait)
 	}
 	if s.sandbox == nil {
 		return nil
@@ -395,26 +395,35 @@ func (s *Session) surelyGone(ctx context.Context) error {
 	return nil
 }
 
-// lostWait is how long a sandbox whose create call was cut off is looked for:
-// the server may still be making it.
+// lostWait is how long a sandbox whose create call was cut off is looked for, since
+// the server may still be making it, and then until no list has it.
 const lostWait = 10 * time.Second
 
 // endLost ends a sandbox that a create call may have made without telling:
-// the call was interrupted, or its answer broke off.
-func (s *Session) endLost(ctx context.Context) error {
+// the call was interrupted, or its answer broke off. Only a list tells that it has
+// ended: to a delete the server answers that there is none while its store is
+// down, too. Each is waited for: that it comes, and that it goes.
+func (s *Session) endLost(ctx context.Context, wait time.Duration) error {
 	tick := time.NewTicker(s.options.Intervals.Poll)
 	defer tick.Stop()
-	for end := time.Now().Add(lostWait); ; {
+	seen := false
+	for end := time.Now().Add(wait); ; {
 		found, err := s.options.Client.List(ctx, map[string]string{MetadataSession: s.id})
 		for _, sandbox := range found {
 			_, deleted := s.options.Client.Delete(ctx, sandbox.SandboxID)
 			err = errors.Join(err, deleted)
 		}
-		if err != nil {
-			return fmt.Errorf("look for a sandbox whose create call was cut off: %w", err)
+		if len(found) > 0 && !seen {
+			seen, end = true, time.Now().Add(wait)
 		}
-		if len(found) > 0 || time.Now().After(end) {
+		late := time.Now().After(end)
+		switch {
+		case err != nil:
+			return fmt.Errorf("look for a sandbox whose create call was cut off: %w", err)
+		case len(found) == 0 && (seen || late):
 			return nil
+		case late:
+			return fmt.Errorf("delete sandbox %s, whose create call was cut off: %s later it is still listed", found[0].SandboxID, wait)
 		}
 		select {
 		case <-tick.C:

@@ -48,8 +48,12 @@ type world struct {
 	strangers []sandboxapi.ListedSandbox
 	lost      []string
 
+	// deletesLost are how many deletes are answered as if there were no sandbox.
+	deletesLost int
+
 	mu       sync.Mutex
 	metadata map[string]string
+	deletes  int
 	deleted  bool
 	renewals int
 	// ttl is the last time to live that was asked for, in seconds;
@@ -111,6 +115,11 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	case "GET /sandboxes/i1":
 		_, _ = rw.Write([]byte(`{"sandboxID":"i1","cpuCount":2,"memoryMB":512,"startedAt":"2026-11-23T12:00:00Z","endAt":"2026-11-23T12:05:00Z"}`))
 	case "DELETE /sandboxes/i1":
+		if w.deletes++; w.deletes <= w.deletesLost {
+			rw.WriteHeader(http.StatusNotFound)
+			_, _ = rw.Write([]byte(`{"code":404,"message":"Sandbox \"i1\" doesn't exist"}`))
+			return
+		}
 		w.deleted = true
 		rw.WriteHeader(http.StatusNoContent)
 	case "POST /sandboxes/i1/pause":
@@ -327,6 +336,29 @@ func TestLostCreateIsEnded(t *testing.T) {
 	}
 	if err := s.Close(t.Context()); err != nil || !w.deleted || len(w.lost) > 0 {
 		t.Errorf("close: %v, deleted %v, and asked for what is not ours: %q", err, w.deleted, w.lost)
+	}
+}
+
+// A server answers a delete as if there were no such sandbox while its store is
+// down: one that is listed is there, until no list has it, and is told if it stays.
+func TestLostCreateIsNotCalledEndedWhileListed(t *testing.T) {
+	for _, test := range []struct {
+		lost    int
+		deletes int // at least
+		says    string
+	}{{0, 1, ""}, {2, 3, ""}, {1 << 20, 2, "delete sandbox i1, whose create call was cut off: 200ms later it is still listed"}} {
+		w := healthyWorld()
+		w.createStatus, w.deletesLost = http.StatusBadGateway, test.lost
+		s := newSession(t, w)
+		s.Open(t.Context())
+		wait := 200 * time.Millisecond
+		if test.says == "" {
+			wait = patience
+		}
+		err := s.endLost(t.Context(), wait)
+		if said := fmt.Sprint(err); (err == nil) != (test.says == "") || !strings.Contains(said, test.says) || w.deletes < test.deletes || w.deleted == (err != nil) {
+			t.Errorf("%d deletes lost: %v, after %d, deleted %v", test.lost, err, w.deletes, w.deleted)
+		}
 	}
 }
 
