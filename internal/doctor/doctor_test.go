@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sandproof/internal/collect"
 	"sandproof/internal/config"
 	"sandproof/internal/redact"
 	"sandproof/internal/sandboxapi"
@@ -319,6 +320,42 @@ func TestNoSandboxIsLeft(t *testing.T) {
 			t.Errorf("got %+v", f)
 		}
 	})
+	for _, test := range []struct {
+		name string
+		lost int // deletes that are answered as if there were no sandbox
+		made *sandboxapi.Sandbox
+		wait time.Duration
+		came string
+	}{
+		{"a delete finds none, and the create call failed", 2, nil, time.Minute, "made one after all; it has ended"},
+		{"a delete finds none", 2, &sandboxapi.Sandbox{SandboxID: "i1"}, time.Minute, "sandbox i1 has ended, none is left"},
+		{"no delete finds one, and the create call failed", 1 << 20, nil, 200 * time.Millisecond, "sandbox i1 is still listed"},
+		{"no delete finds one", 1 << 20, &sandboxapi.Sandbox{SandboxID: "i1"}, 200 * time.Millisecond, "sandbox i1 is still listed"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			deletes := 0
+			c, at := serve(t, func(w http.ResponseWriter, r *http.Request) bool {
+				if r.Method != http.MethodDelete {
+					return false
+				}
+				if deletes++; deletes > test.lost {
+					return false
+				}
+				w.WriteHeader(http.StatusNotFound)
+				fmt.Fprint(w, `{"code":404,"message":"there is no such sandbox"}`)
+				return true
+			})
+			c.sandboxes["i1"] = map[string]string{collect.MetadataSession: "s"}
+			client, err := sandboxapi.New(sandboxapi.Options{APIURL: at, APIKey: secret, UserAgent: "test", CreateTimeout: 5 * time.Second, RequestTimeout: 5 * time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := destroy(t.Context(), liveOptions(at, at), facts{client: client, sandbox: test.made}, "s", test.wait)
+			if fine := c.left() == 0; fine != (f.State == Fine) || fine != (test.lost == 2) || !strings.Contains(f.Came, test.came) {
+				t.Errorf("%d are left, and found was %+v", c.left(), f)
+			}
+		})
+	}
 	t.Run("the delete fails", func(t *testing.T) {
 		_, at := serve(t, func(w http.ResponseWriter, r *http.Request) bool {
 			if r.Method != http.MethodDelete {

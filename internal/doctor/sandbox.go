@@ -240,7 +240,7 @@ func end(ctx context.Context, o Options, f facts, session string, before []Findi
 	if tried {
 		began := time.Now()
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.Config.Intervals.Destroy)
-		add(destroy(bounded, o, f, session), began)
+		add(destroy(bounded, o, f, session, lostWait), began)
 		cancel()
 	}
 	if f.stopLab != nil {
@@ -254,12 +254,14 @@ func end(ctx context.Context, o Options, f facts, session string, before []Findi
 	return all
 }
 
-// lostWait is how long a sandbox whose create call was cut off is looked for:
-// the server may still be making it.
+// lostWait is how long a sandbox whose create call was cut off is looked for, since
+// the server may still be making it, and then until no list has it.
 const lostWait = 10 * time.Second
 
-// destroy ends the sandbox, and looks that none of this doctor is left.
-func destroy(ctx context.Context, o Options, f facts, session string) Finding {
+// destroy ends the sandbox, and looks that none of this doctor is left. Only a list
+// tells: to a delete the server answers that there is none while its store is
+// down, too.
+func destroy(ctx context.Context, o Options, f facts, session string, wait time.Duration) Finding {
 	found := Finding{Hop: "sandbox.end", State: Fine, Tried: "end the sandbox, and look whether one is left"}
 	fail := func(err error) Finding {
 		found.State, found.Came = Trouble, err.Error()
@@ -273,24 +275,29 @@ func destroy(ctx context.Context, o Options, f facts, session string) Finding {
 	}
 	tick := time.NewTicker(o.Config.Intervals.Poll)
 	defer tick.Stop()
-	for last := time.Now().Add(lostWait); ; {
+	seen := f.sandbox != nil
+	for last := time.Now().Add(wait); ; {
 		left, err := f.client.List(ctx, map[string]string{collect.MetadataSession: session})
 		for _, s := range left {
 			_, deleted := f.client.Delete(ctx, s.SandboxID)
 			err = errors.Join(err, deleted)
 		}
+		if len(left) > 0 && !seen {
+			seen, last = true, time.Now().Add(wait)
+		}
+		late := time.Now().After(last)
 		switch {
 		case err != nil:
 			return fail(err)
 		case f.sandbox != nil && len(left) == 0:
 			found.Came = "sandbox " + f.sandbox.SandboxID + " has ended, none is left"
 			return found
-		case f.sandbox == nil && len(left) > 0:
+		case seen && len(left) == 0:
 			found.Came = "the create call that failed had made one after all; it has ended"
 			return found
-		case time.Now().After(last) && len(left) > 0:
+		case late && len(left) > 0:
 			return fail(fmt.Errorf("sandbox %s is still listed", left[0].SandboxID))
-		case time.Now().After(last):
+		case late:
 			found.Came = "the create call that failed made none"
 			return found
 		}
