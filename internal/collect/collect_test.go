@@ -34,6 +34,8 @@ type world struct {
 	uploadStatus int
 	// pauseStatus answers a pause; 0 is a server that has no such call.
 	pauseStatus int
+	// handsOut is the sandbox that a connect answers with; empty is the one asked for.
+	handsOut string
 	// nodes are what each node says that runs on it; without any the server has
 	// no such call.
 	nodes map[string]string
@@ -130,7 +132,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		rw.WriteHeader(w.pauseStatus)
 	case "POST /sandboxes/i1/connect":
 		rw.WriteHeader(http.StatusCreated)
-		_, _ = rw.Write([]byte(`{"sandboxID":"i1","templateID":"t1"}`))
+		fmt.Fprintf(rw, `{"sandboxID":%q,"templateID":"t1"}`, cmp.Or(w.handsOut, "i1"))
 	case "GET /nodes":
 		if w.nodes == nil {
 			rw.WriteHeader(http.StatusUnauthorized)

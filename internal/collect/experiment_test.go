@@ -199,6 +199,20 @@ func TestNoPause(t *testing.T) {
 	}
 }
 
+// A sandbox that a connect hands out in the place of ours is somebody else's: it is
+// neither looked into nor deleted, and ours is.
+func TestConnectHandsOutAnother(t *testing.T) {
+	w := guestWorld(nil)
+	w.handsOut = "stranger"
+	e := collected(t, w, evidence.PieceLifecycle).Evidence()
+	if p := e.ProblemOf(evidence.PieceLifecycle); e.Lifecycle != nil || p == nil || p.Kind != evidence.ProblemInfra || !strings.Contains(p.Error, `handed out sandbox "stranger"`) {
+		t.Errorf("got %+v, %+v", e.Lifecycle, e.Problems)
+	}
+	if !w.deleted || slices.ContainsFunc(w.lost, func(call string) bool { return strings.Contains(call, "stranger") }) {
+		t.Errorf("deleted %v, and asked for what is not ours: %q", w.deleted, w.lost)
+	}
+}
+
 // Where nothing can be started in envd's groups, the guest is looked at from
 // beside them, and what that means is recorded all the same.
 func TestLookAside(t *testing.T) {

@@ -3,6 +3,7 @@ package collect
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -42,6 +43,12 @@ func (s *Session) lifecycle(ctx context.Context) {
 	sandbox, err := s.options.Client.Connect(ctx, s.sandbox.SandboxID, s.options.Intervals.SandboxTTL)
 	if err != nil {
 		s.problem(piece, evidence.ProblemInfra, "connect to the paused sandbox", err, "")
+		return
+	}
+	// What is handed out is looked into, and deleted in the end: it must be ours.
+	if sandbox.SandboxID != s.sandbox.SandboxID {
+		err := fmt.Errorf("connect to sandbox %s: the API handed out sandbox %.100q", s.sandbox.SandboxID, sandbox.SandboxID)
+		s.problem(piece, evidence.ProblemInfra, "connect to the paused sandbox", err, "it is left alone, since it may be anybody's")
 		return
 	}
 	s.sandbox = &sandbox
