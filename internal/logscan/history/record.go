@@ -84,7 +84,7 @@ func (w *worker) beginning(from around, offset int64) (first, before []byte) {
 // begins.
 func (w *worker) end(from around, offset int64, lines, size int) (named logscan.Record, ok bool) {
 	for _, reach := range []int{near, size} {
-		text := w.scratch[:min(max(reach, 0), size)]
+		text := w.scratch[:max(0, min(reach, size))]
 		n, err := from.ReadAt(text, offset)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return named, false // the reading proper tells

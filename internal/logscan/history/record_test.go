@@ -1,14 +1,17 @@
 package history
 
 import (
+	stdcmp "cmp"
 	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"sandproof/internal/evidence"
 	"sandproof/internal/logscan"
 	"sandproof/internal/logscan/search"
 	"sandproof/internal/redact"
@@ -54,6 +57,144 @@ func TestLinesOfOneRecord(t *testing.T) {
 				t.Errorf("%v: since later %s: %s; want %s", err, r.Result, r.Reason, want)
 			}
 		})
+	}
+}
+
+// lineKinds are of what the logs are made in which lines are read one by one.
+// Records come close to no bound of lines or bytes: they keep it or are far beyond.
+var lineKinds = []string{
+	"2026-01-20T10:00:01.250Z  INFO  x\n", "2026-01-20T10:00:02.250Z  INFO  failed to create cgroup2 manager: a\n", "2026-01-20T10:00:03.250Z  INFO  cgroup {x}\n",
+	record(4, "i4", fallback), record(5, "i5", "x"), `{"message":"` + fallback + `","sandbox.id":"i6"}` + "\n",
+	"x\n", "\n", fallback + "\n", "cgroup: cannot do it  {x}\n", "cgroup v9 failed\r\n", "falling back\n",
+	"x  {\"sandbox.id\": \"i7\"}\n", fallback + "\r  {\"sandbox.id\": \"i8\"}\n", "cgroup v9 failed  {}\n",
+	strings.Repeat("y", 10_000) + "\n", "cgroup " + strings.Repeat("z", 30_000) + "\n", strings.Repeat("y", 60_000) + "\n", strings.Repeat("x\n", 70), "no end",
+}
+
+// madeOf is the text of some kinds of lines, of which it takes few enough to keep
+// clear of the bound of lines.
+func madeOf(kinds []byte) string {
+	var text strings.Builder
+	for _, kind := range kinds[:min(len(kinds), 40)] {
+		text.WriteString(lineKinds[int(kind)%len(lineKinds)])
+	}
+	return text.String()
+}
+
+// readPlainly reads a text as one would without a thought for speed: the findings
+// of all lines that are looked at.
+func readPlainly(text string) map[string]span {
+	found := map[string]span{}
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if !strings.Contains(line, "cgroup") && !strings.Contains(line, "falling back") {
+			continue
+		}
+		var whole logscan.Record
+		if first, last := recordAround(lines, i); last >= 0 {
+			cut, named, _ := logscan.CutFields([]byte(lines[last]))
+			whole, whole.Time = named, logscan.TimeOf([]byte(lines[first]))
+			if last == i {
+				line = string(cut)
+			}
+		}
+		for _, record := range logscan.Records([]byte(line)) {
+			rule := logscan.Classify(record)
+			if rule == nil || rule.Class == evidence.FindingBenign || rule.Class == evidence.FindingControl {
+				continue
+			}
+			name, at := rule.ID+" of "+stdcmp.Or(whole.SandboxID, record.SandboxID), whole.Time
+			if !record.Time.IsZero() {
+				at = record.Time
+			}
+			f := found[name]
+			if f.count++; !at.IsZero() && (f.first.IsZero() || at.Before(f.first)) {
+				f.first = at
+			}
+			if at.After(f.last) {
+				f.last = at
+			}
+			found[name] = f
+		}
+	}
+	return found
+}
+
+// span is how many lines were found, and the times of the first and the last.
+type span struct {
+	count       int
+	first, last time.Time
+}
+
+// recordAround is the first and the last line of the record of several lines that
+// a line is a part of; last is -1 where there is none.
+func recordAround(lines []string, i int) (first, last int) {
+	size := 0
+	for first = i; ; first-- {
+		if first < 0 {
+			return 0, -1
+		}
+		size += len(lines[first])
+		if begins, whole := logscan.Begins([]byte(lines[first])); whole {
+			return first, -1
+		} else if begins {
+			break
+		}
+		if _, _, ended := logscan.CutFields([]byte(lines[first])); ended && first < i {
+			return first, -1
+		}
+	}
+	for last = i; last < len(lines); last++ {
+		begins, _ := logscan.Begins([]byte(lines[last]))
+		if last > i {
+			size += len(lines[last])
+		}
+		if begins && last > first || last-first >= logscan.MaxRecordLines || size > logscan.MaxRecordBytes {
+			break
+		}
+		if _, _, ended := logscan.CutFields([]byte(lines[last])); ended && last > first {
+			return first, last
+		}
+	}
+	return first, -1
+}
+
+// checkPlainly scans a text, as it is and packed, and wants what readPlainly finds.
+func checkPlainly(t *testing.T, text string) {
+	t.Helper()
+	want := readPlainly(text)
+	for name, data := range map[string]string{"x.log": text, "x.log.gz": pack(t, text)} {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, name), data)
+		r, err := Scan(t.Context(), []string{dir}, Options{Redactor: redact.New()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]span{}
+		for _, f := range r.Findings {
+			got[f.Rule+" of "+f.Sandbox] = span{f.Count, f.First, f.Last}
+		}
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(span{})); diff != "" {
+			t.Errorf("%s: other findings in %.2000q, -want +got:\n%s", name, text, diff)
+		}
+	}
+}
+
+// FuzzScanEqualsAPlainReading: a search for words that looks around the lines with
+// one finds what a reading of all lines does.
+func FuzzScanEqualsAPlainReading(f *testing.F) {
+	for i := range byte(len(lineKinds)) {
+		f.Add([]byte{i, 8, 12})
+		f.Add([]byte{0, 10, i, 13, 8})
+		f.Add([]byte{1, 15, 16, 16, i, 8, 12})
+	}
+	f.Fuzz(func(t *testing.T, kinds []byte) { checkPlainly(t, madeOf(kinds)) })
+}
+
+// TestLineBehindALargeRecord: a line of a record that is too large is read by itself.
+func TestLineBehindALargeRecord(t *testing.T) {
+	for _, size := range []int{1, logscan.MaxRecordBytes - 1000, logscan.MaxRecordBytes - 100} {
+		begun := "2026-01-20T10:00:01.250Z  INFO  x\n" + strings.Repeat("y", size) + "\n"
+		checkPlainly(t, begun+"cgroup failed "+strings.Repeat("z", 10_000)+"\nx  {}\n")
 	}
 }
 
