@@ -125,6 +125,16 @@ func TestScan(t *testing.T) {
 		{name: "journald's bytes, with blanks", files: map[string]string{"x.log": journal(1, true, booted) + strings.Replace(journal(2, false, fallback), `"MESSAGE":[`, `"MESSAGE" : [`, 1)}, want: Unproven, reason: "take journalctl -o cat"},
 		{name: "what journald left out", files: map[string]string{"x.log": journal(1, true, booted) + `{"MESSAGE":null,"__REALTIME_TIMESTAMP":"1768903320000000"}` + "\n"}, want: Unproven, reason: "take journalctl -o cat"},
 		{name: "journald's bytes of an earlier time", files: map[string]string{"x.log": journal(1, false, fallback) + journal(2, true, booted) + journal(4, true, booted)}, since: at(2), want: Clean},
+		{
+			name:  "journald's bytes before a record of an earlier time",
+			files: map[string]string{"x.log": journal(1, true, "hello") + journal(3, true, "✓ Filesystems mounted (with cgroup delegation)") + journal(4, false, fallback) + journal(1, true, "hello")},
+			since: at(2), want: Unproven, reason: "take journalctl -o cat",
+		},
+		{
+			name:  "a boot before a record of an earlier time",
+			files: map[string]string{"x.log": record(1, "i1", "hello") + record(3, "i1", booted) + record(1, "i1", "hello")},
+			since: at(2), want: Clean,
+		},
 		{name: "journald's texts", files: map[string]string{"x.log": journal(1, true, booted) + journal(2, true, `{"MESSAGE":[1]} and "MESSAGE":[2]`)}, want: Clean},
 		{name: "journald's bytes in a guest's mouth", files: map[string]string{"x.log": boot + record(2, "i1", `{"MESSAGE":[102,97]}`)}, want: Clean},
 		{name: "journald's bytes beside a failure", files: map[string]string{"x.log": journal(1, true, fallback) + journal(2, false, fallback)}, want: Failures, found: "CG003 tpl i1 1"},

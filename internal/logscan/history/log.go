@@ -122,11 +122,6 @@ func (s *scan) lookIn(l *log, r io.Reader, buf []byte, at func(int64) place) err
 // lookAt notes whether a block of a log holds a line of a boot, whether it holds
 // one that names a sandbox, and whether one of journald's that cannot be searched.
 func (s *scan) lookAt(l *log, block []byte, at func(int) place) {
-	if !s.Since.IsZero() {
-		if last := lastTime(block); !last.IsZero() && last.Before(s.Since) {
-			return
-		}
-	}
 	l.control = l.control || s.holds(block, logscan.ControlSigns, func(record logscan.Record, offset int) bool {
 		rule := logscan.Classify(record)
 		if rule == nil || rule.Class != evidence.FindingControl {
@@ -207,20 +202,23 @@ func (s *scan) booted(record logscan.Record, at place) {
 // the signs, of which is true what is asked, with the line's place in the block.
 func (s *scan) holds(block []byte, signs [][]byte, is func(logscan.Record, int) bool) bool {
 	for _, sign := range signs {
-		for from := 0; ; {
+		for from := 0; from < len(block); {
 			at := bytes.Index(block[from:], sign)
 			if at < 0 {
 				break
 			}
 			begin := bytes.LastIndexByte(block[:from+at], '\n') + 1
 			line, _, _ := bytes.Cut(block[begin:], feed)
+			from = begin + len(line) + 1
+			// Much of a log is older than what counts, and to decode a line costs
+			// far more than to see that.
+			if at, _ := logscan.CutTime(line); !at.IsZero() && at.Before(s.Since) {
+				continue
+			}
 			for _, record := range logscan.Records(line) {
 				if (record.Time.IsZero() || !record.Time.Before(s.Since)) && is(record, begin) {
 					return true
 				}
-			}
-			if from = begin + len(line) + 1; from >= len(block) {
-				break
 			}
 		}
 	}
