@@ -278,8 +278,13 @@ func (e entry) lines() [][]byte {
 			e.sandbox = cmp.Or(named, e.sandbox)
 		}
 		if named == "" && e.sandbox != "" {
+			record, message := decode(line)
+			field := "message"
+			if record.bare {
+				field = dockerField
+			}
 			object, err := json.Marshal(map[string]string{
-				"sandbox.id": e.sandbox, "message": Parse(line).Message, "timestamp": time.Unix(0, e.at).UTC().Format(time.RFC3339Nano),
+				"sandbox.id": e.sandbox, field: message, "timestamp": time.Unix(0, e.at).UTC().Format(time.RFC3339Nano),
 			})
 			if err == nil { // else it stays a line that names nobody
 				line = object

@@ -20,8 +20,10 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"sandproof/internal/evidence"
+	"sandproof/internal/redact"
 )
 
 // lokiServer is a Loki for the tests: the double, or a real one.
@@ -529,4 +531,82 @@ func lokiAnswers(t *testing.T, server lokiServer) {
 			t.Errorf("query %s: %v, want %q", query, err, want)
 		}
 	}
+}
+
+// checkLokiLine: what Loki's labels name says the same as the lines do by
+// themselves, of the sandbox that the labels name.
+func checkLokiLine(t *testing.T, text string) {
+	t.Helper()
+	e := entry{at: time.Date(2026, 1, 20, 10, 0, 0, 0, time.UTC).UnixNano(), line: text, sandbox: "iours"}
+	plain := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	if first := Parse([]byte(plain[0])).SandboxID; first != "" {
+		e.sandbox = first
+	}
+	lines := e.lines()
+	if len(lines) != len(plain) {
+		t.Fatalf("%q: %d lines, want %d", text, len(lines), len(plain))
+	}
+	for i, line := range lines {
+		want, got := Records([]byte(plain[i])), Records(bytes.TrimSuffix(line, []byte("\n")))
+		if len(want) != len(got) {
+			t.Errorf("%q: %d records, want %d: %+v", plain[i], len(got), len(want), got)
+			continue
+		}
+		for j, w := range want {
+			w.SandboxID = cmp.Or(w.SandboxID, e.sandbox)
+			w.Time, w.TemplateID, w.bare = got[j].Time, got[j].TemplateID, got[j].bare
+			if w != got[j] || Classify(want[j]) != Classify(got[j]) {
+				t.Errorf("%q by labels is\n%+v, want\n%+v; by %+v, want %+v", plain[i], got[j], w, Classify(got[j]), Classify(want[j]))
+			}
+		}
+	}
+}
+
+// lokiLines are lines that name no sandbox, as shippers send them that make a
+// label of it.
+var lokiLines = []struct{ text, want string }{
+	{fallback, "CG003 field 0"},
+	{"goroutine 1 [running]:\n" + fallback, "CG003 field 1"},
+	{`{"message":"cannot go on\n` + fallback + `"}`, "CG003 field 0"},
+	{`{"body":"falling back to no-op cgroup manager","severity":"INFO"}`, "CG0U0 field 0"},
+	{`{"error":"failed to create cgroup2 manager: permission denied"}`, "CG0U0 field 0"},
+	{`{ "error": "failed to create cgroup2 manager: permission denied"}`, "CG0U0 field 0"},
+	{`{"log":"{\"error\":\"failed to create cgroup2 manager: x\"}\n","stream":"stdout"}`, "CG0U0 field 0"},
+	{"[    1.234567] cgroup: fork rejected by pids controller in /user", "CGOK1 field 0"},
+	{`[    0.000000] Unknown kernel command line parameters "cgroup_enable=memory audit=disabled", will be passed to user space.`, "CGOK1 field 0"},
+	{stampedInfo + "[    1.234567][    T1] cgroup: Unknown subsys name 'net_cls'\r  {}", "CGOK1 field 0"},
+	{"cgroup: fork rejected by pids controller in /user", "CG0U0 field 0"},
+}
+
+// TestLokiLines: a line that Loki's labels alone name is known as it would be in
+// a file, and is the sandbox's.
+func TestLokiLines(t *testing.T) {
+	for _, test := range lokiLines {
+		checkLokiLine(t, test.text)
+		log := &evidence.Log{}
+		s := newScan("iours", "", nil, redact.New(), log)
+		for i, line := range (entry{line: test.text, sandbox: "iours"}).lines() {
+			s.feed("stream", "Loki", int64(i), line)
+		}
+		s.finish()
+		if got := strings.Join(found(log), ", "); got != test.want {
+			t.Errorf("%q: found %q, want %q", test.text, got, test.want)
+		}
+	}
+}
+
+func FuzzLokiLine(f *testing.F) {
+	for _, test := range lokiLines {
+		f.Add(test.text)
+	}
+	for _, text := range wrapped {
+		f.Add(text)
+	}
+	f.Add(`{"level":"info","command":"echo falling back to no-op cgroup manager","message":"Process with pid 7 started"}`)
+	f.Add("-> [sandbox iother]: cgroup v9 failed\nx")
+	f.Fuzz(func(t *testing.T, text string) {
+		if utf8.ValidString(text) { // JSON brings no other
+			checkLokiLine(t, text)
+		}
+	})
 }
