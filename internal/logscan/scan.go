@@ -98,10 +98,21 @@ func (s *scan) line(a *assembly, l line) {
 			s.release(a, Record{})
 		}
 	case l.oversize, s.gate.passes(l.data, !s.stranger):
+		if !begins {
+			s.rest(l.data)
+		}
 		s.tearing = begins && l.partial // what looks like its fields may be a part of them
 		s.records(l, Record{})
 		s.tearing = false
 	}
+}
+
+// rest takes a line that may be the last of a record of which the beginning was
+// not seen, or not known for one. Whom its fields name was there; that the line is
+// theirs they do not say, since whoever prints a raw line can end it so.
+func (s *scan) rest(line []byte) {
+	_, named, _ := CutFields(line)
+	s.stranger = s.stranger || named.SandboxID != "" && named.SandboxID != s.sandbox
 }
 
 // release hands out the lines that were kept. What their record names, where

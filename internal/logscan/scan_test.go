@@ -67,6 +67,7 @@ func TestSeveralLines(t *testing.T) {
 // TestWhose: how surely a line that names nobody is ours.
 func TestWhose(t *testing.T) {
 	ours, raw := records("iours", boot[0], "hello"), fallback+"\n"
+	const theirs = `  {"sandbox.id": "iother"}` + "\n"
 	const unfinished = stampedInfo + fallback + "\r  " + `{"service": "orchestrator", "sandbox.id": "ioth`
 	for _, test := range []struct {
 		name, text string
@@ -86,6 +87,11 @@ func TestWhose(t *testing.T) {
 		{"a record that ends behind a brace within its fields", ours + unfinished + `er", "x": {"a": 1}`, evidence.ByWindow},
 		{"a record of several lines that ends in the midst of its fields", ours + stampedInfo + failure + "\n" + unfinished[len(stampedInfo):], evidence.ByWindow},
 		{"a raw line that has no end", ours + fallback, evidence.ByExclusion},
+		{"the rest of another's record, which the window cut", fallback + theirs + ours, evidence.ByWindow},
+		{"the rest of another's record of too many lines", ours + stampedInfo + "x" + strings.Repeat("\nmore", 2*maxOpenLines) + "\n" + fallback + theirs, evidence.ByWindow},
+		{"the rest of another's record of which the first line looks whole", ours + stampedInfo + "mount options:  {ro}\n" + fallback + theirs, evidence.ByWindow},
+		{"the rest of a record of ours", fallback + "  " + fields + "\n" + ours, evidence.ByExclusion},
+		{"a raw line that ends in braces", fallback + "  {\"a\": 1}\n" + ours, evidence.ByExclusion},
 		{"a line of an earlier time", ours + "1999-12-31T23:58:30.000Z  INFO  " + fallback + "  {}\n", evidence.ByWindow},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -213,6 +219,9 @@ func checkGate(t *testing.T, line []byte) {
 		if g.passes(line, strangers) {
 			continue
 		}
+		if _, named, _ := CutFields(line); strangers && named.SandboxID != "" {
+			t.Errorf("the gate holds back a line of which the fields name %s: %q", named.SandboxID, line)
+		}
 		for _, r := range Records(line) {
 			if rule := Classify(r); rule != nil && r.SandboxID == "" {
 				t.Errorf("the gate holds back a line of %s: %q", rule.ID, line)
@@ -233,6 +242,7 @@ func FuzzGate(f *testing.F) {
 		}
 	}
 	f.Add([]byte(stampedInfo + "k to no-\x00op c  " + fields))
+	f.Add([]byte(`the rest of a record  {"sandbox.id": "iother"}`))
 	for _, line := range notLevels {
 		f.Add([]byte(line))
 	}
