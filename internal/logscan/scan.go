@@ -73,7 +73,7 @@ func (s *scan) finish() {
 	for _, stream := range slices.Sorted(maps.Keys(s.streams)) {
 		a := s.streams[stream]
 		a.split.finish()
-		s.tearing = len(a.open) > 0 && a.open[len(a.open)-1].partial
+		s.tearing = len(a.open) > 0 // its fields come after the end mark
 		s.release(a, Record{})
 		s.tearing = false
 	}

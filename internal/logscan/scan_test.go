@@ -84,6 +84,8 @@ func TestWhose(t *testing.T) {
 		{"nobody else was there, and the line has a time", ours + "2026-01-20T10:00:00.000Z  INFO  " + fallback + "  {}\n", evidence.ByExclusion},
 		{"a record that ends in the midst of its fields", ours + unfinished, evidence.ByWindow},
 		{"a record that ends before its fields", ours + stampedInfo + fallback, evidence.ByWindow},
+		{"a record that ends at a line's end before its fields", ours + stampedInfo + fallback + "\n", evidence.ByWindow},
+		{"a record of several lines that ends at a line's end before its fields", ours + stampedInfo + "x\n" + fallback + "\n", evidence.ByWindow},
 		{"a record that ends behind a brace within its fields", ours + unfinished + `er", "x": {"a": 1}`, evidence.ByWindow},
 		{"a record of several lines that ends in the midst of its fields", ours + stampedInfo + failure + "\n" + unfinished[len(stampedInfo):], evidence.ByWindow},
 		{"a raw line that has no end", ours + fallback, evidence.ByExclusion},
