@@ -1,6 +1,7 @@
 package logscan
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -270,27 +271,78 @@ var ownWords = []string{
 
 // fragments are the words of envd's failures, of which a damaged line may
 // hold a part: the console mixes kernel messages into envd's lines. To each
-// shingle they tell the texts with which it must go on, one of them; none where
-// it says enough.
-var fragments = sync.OnceValue(func() map[string][]string {
-	set := map[string][]string{}
+// shingle they tell what must follow it.
+var fragments = sync.OnceValue(func() map[string]following {
+	set := map[string]following{}
 	for _, text := range ownWords {
-		set[text[:shingle]] = append(set[text[:shingle]], text[shingle:])
+		f := set[text[:shingle]]
+		f.whole = append(f.whole, text[shingle:])
+		set[text[:shingle]] = f
 	}
-	for _, text := range []struct{ common, own string }{
-		{"failed to create ", "cgroup2 manager"},
-		{"failed to write ", "cgroup property"},
-		{"falling back to ", "no-op cgroup manager"},
-		{"", "cgroups disabled via --no-cgroups"},
-		{"is not a ", "cgroup2 filesystem"},
+	for _, text := range []struct {
+		common, own string
+		sure        int    // so much of own is nobody else's, whatever follows
+		or          string // another own text that begins so
+	}{
+		{"failed to create ", "cgroup2 manager", len("cgroup2"), "cgroup root"},
+		{"failed to write ", "cgroup property", len("cgroup p"), ""},
+		{"falling back to ", "no-op cgroup manager", len("no-op cg"), ""},
+		{"", "cgroups disabl", telling, ""},
+		{"isabled via --no", "-cgroups", telling, ""},
+		{"is not a ", "cgroup2 filesystem", len("cgroup2"), ""},
 	} {
 		whole := text.common + text.own
 		for i := max(0, len(text.common)+telling-shingle); i+shingle <= len(whole); i++ {
-			set[whole[i:i+shingle]] = nil
+			var f following
+			if own := i + shingle - len(text.common); own < text.sure {
+				f.own, f.cut = own, []string{text.own, cmp.Or(text.or, text.own)}
+			}
+			set[whole[i:i+shingle]] = f
 		}
 	}
 	return set
 })
+
+// following tells what must follow a shingle that makes a fragment: one of some
+// texts whole; or one of some of which it has the first bytes, as far as the line
+// holds their words. Nothing must where it says enough.
+type following struct {
+	whole, cut []string
+	own        int // how many bytes of cut the shingle has
+}
+
+// in tells whether a message has what must follow a shingle that ends at a place.
+func (f following) in(message string, end int) bool {
+	return f.whole == nil && f.cut == nil ||
+		slices.ContainsFunc(f.whole, func(text string) bool { return strings.HasPrefix(message[end:], text) }) ||
+		slices.ContainsFunc(f.cut, func(text string) bool { return goesOn(message[end-f.own:], text) })
+}
+
+// goesOn tells whether a text goes on as a failure's own words do, or was cut
+// within them. Where a whole word ends sooner than own's, or another one begins, it
+// is somebody else's, as "falling back to no-op tracer" is, but for what lines begin
+// with.
+func goesOn(rest, own string) bool {
+	n := samePrefix(rest, own)
+	switch {
+	case n == len(rest), n == len(own), lineBegins().MatchString(strings.TrimLeft(rest[n:], " ")):
+		return true
+	case isLetter(own[n-1]):
+		whole := own[n] == ' ' || strings.HasSuffix(own[:n], "cgroup")
+		return !whole || strings.IndexByte(" .,:;", rest[n]) < 0
+	default:
+		return !isLetter(rest[n]) && !isDigit(rest[n])
+	}
+}
+
+// samePrefix is how many bytes two texts begin alike.
+func samePrefix(a, b string) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
 
 // beginnings are those of failures of which, where another line cuts them in own,
 // neither side has enough words for a fragment: the end of the line, or what
@@ -327,10 +379,7 @@ func cutOff(message string) bool {
 		if !begun {
 			continue
 		}
-		n := 0
-		for n < min(len(rest), len(text.own)) && rest[n] == text.own[n] {
-			n++
-		}
+		n := samePrefix(rest, text.own)
 		if n > 0 && (n == len(rest) || n <= text.from || n > text.to) {
 			return true
 		}
@@ -356,11 +405,11 @@ func holdsPart(message string, except ...string) bool {
 	known := fragments()
 	for i := 0; i+shingle <= len(message); i++ {
 		piece := message[i : i+shingle]
-		texts, found := known[piece]
+		follows, found := known[piece]
 		if !found || slices.ContainsFunc(except, func(text string) bool { return strings.Contains(text, piece) }) {
 			continue
 		}
-		if texts == nil || slices.ContainsFunc(texts, func(text string) bool { return strings.HasPrefix(message[i+shingle:], text) }) {
+		if follows.in(message, i+shingle) {
 			return true
 		}
 	}
