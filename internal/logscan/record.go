@@ -148,10 +148,13 @@ func TimeOf(line []byte) time.Time {
 	return r.Time
 }
 
-// say sets what a record says.
+// say sets what a record says. Behind a prefix an object without a message is no
+// record of a logger: what it holds is looked at as it is.
 func (r *Record) say(message string) {
-	r.Message, r.Kernel = withoutPrefixes(normalise(message))
-	r.Structured = !r.bare && strings.HasPrefix(r.Message, `{"`) && json.Valid([]byte(r.Message))
+	text := normalise(message)
+	r.Message, r.Kernel = withoutPrefixes(text)
+	r.Structured = !r.bare && strings.HasPrefix(r.Message, `{"`) && json.Valid([]byte(r.Message)) &&
+		(len(r.Message) == len(text) || hasMessage(r.Message))
 	if id := sandboxInText(r.Message); r.SandboxID == "" && id != "" {
 		r.SandboxID, r.ByText = id, true
 	}
@@ -180,7 +183,8 @@ func sandboxInText(text string) string {
 }
 
 // decode takes a line apart; the message is as it stood there. A record that
-// Docker or journald wrapped in one of their own is taken out, once.
+// Docker or journald wrapped in one of their own, or syslog put its prefix before,
+// is taken out, once.
 func decode(line []byte) (r Record, message string) {
 	r, message, wrapped := decodeText(string(line))
 	if !wrapped || !beginsRecord([]byte(strings.TrimSpace(message))) {
@@ -220,6 +224,9 @@ func decodeText(text string) (r Record, message string, wrapped bool) {
 	}
 	stamp, _, ok := cutStamp(plain)
 	if !ok {
+		if record, ok := behindSyslog(strings.TrimSpace(text)); ok {
+			return r, record, true
+		}
 		return r, plain, false
 	}
 	// The fields come off before the escape sequences do: one that a guest
@@ -344,6 +351,13 @@ func (o object) message() (text, field string) {
 		}
 	}
 	return "", ""
+}
+
+// hasMessage tells whether a text is an object that says something in a known field.
+func hasMessage(text string) bool {
+	known, _ := decodeObject(text)
+	_, field := known.message()
+	return field != ""
 }
 
 // time is the first time that a field tells.
@@ -560,6 +574,14 @@ func withoutSyslogPrefix(text string) string {
 		return text
 	}
 	return rest
+}
+
+// behindSyslog is the record behind syslog's prefix; false where there is none. What
+// systemd says is its own.
+func behindSyslog(text string) (record string, ok bool) {
+	record = withoutSyslogPrefix(text)
+	ok = len(record) < len(text) && beginsRecord([]byte(record)) && !strings.HasPrefix(text, "systemd[")
+	return record, ok
 }
 
 func isNumber(text string) bool {

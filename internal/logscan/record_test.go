@@ -274,6 +274,35 @@ func TestWrapped(t *testing.T) {
 	}
 }
 
+// prefixed are lines of which an object or a record stands behind a prefix.
+var prefixed = []struct{ line, want string }{
+	{`[    1.5] {"error":"failed to create cgroup2 manager: x"}`, "CG0U0 window 0"},
+	{`envd[7]: {"error":"failed to create cgroup2 manager: x"}`, "CG0U0 window 0"},
+	{stampedInfo + `envd[7]: {"error":"failed to create cgroup2 manager: x"}` + "\r  " + fields, "CG0U0 field 0"},
+	{`orchestrator[12]: {"message":"falling back to no-op cgroup manager","sandbox.id":"iours"}`, "CG003 field 0"},
+	{`orchestrator[12]: {"error":"failed to create cgroup2 manager: x","sandbox.id":"iours"}`, "CG0U0 field 0"},
+	{"orchestrator[12]: " + stampedInfo + "falling back to no-op cgroup manager\r  " + fields, "CG003 field 0"},
+	{`orchestrator[12]: {"message":"falling back to no-op cgroup manager","sandbox.id":"iother"}`, ""},
+	{`orchestrator[12]: {"message":"{\"command\":\"echo falling back to no-op cgroup manager\"}","sandbox.id":"iours"}`, ""},
+	// What envd's logger quotes of users' commands is not envd's, behind no prefix.
+	{`[    1.5] {"command":"echo falling back to no-op cgroup manager","message":"Process with pid 7 started"}`, ""},
+	{`envd[7]: {"command":"echo falling back to no-op cgroup manager","message":"Process with pid 7 started"}`, ""},
+	{`[    1.5] envd[7]: {"command":"echo falling back to no-op cgroup manager","message":"Process with pid 7 started"}`, ""},
+	{stampedInfo + `envd[7]: {"message":"falling back to no-op cgroup manager","sandbox.id":"iother"}` + "  " + fields, ""},
+	{`systemd[1]: {"message":"falling back to no-op cgroup manager","sandbox.id":"iours"}`, "CG0F0 window 0"},
+}
+
+// TestBehindPrefixes: a record behind syslog's prefix is one, and an object without
+// a message behind any is looked at as it is.
+func TestBehindPrefixes(t *testing.T) {
+	for _, test := range prefixed {
+		if got := strings.Join(found(scanAll(test.line+"\n")), ", "); got != test.want {
+			t.Errorf("%s: found %q, want %q", test.line, got, test.want)
+		}
+		checkGate(t, []byte(test.line))
+	}
+}
+
 // TestPrefixes: escape sequences of three bytes, and the kernel's prefix with
 // its caller (CONFIG_PRINTK_CALLER), hide no beginning.
 func TestPrefixes(t *testing.T) {

@@ -38,6 +38,7 @@ func (reference) parse(line []byte) Record {
 		return c
 	}, refEscape.ReplaceAllString(message, ""))
 	message = strings.Join(strings.Fields(message), " ")
+	said := message
 	stamp := refKernel.FindString(message)
 	message = message[len(stamp):]
 	r.Kernel = stamp != "" && !strings.HasPrefix(message, "systemd[") && !refSyslog.MatchString(message)
@@ -46,7 +47,9 @@ func (reference) parse(line []byte) Record {
 	}
 	r.Message = message
 	if !r.bare && strings.HasPrefix(message, `{"`) {
-		r.Structured = json.Valid([]byte(message))
+		values, ok := reference{}.object(message)
+		_, _, told := reference{}.message(values)
+		r.Structured = ok && (told || message == said)
 	}
 	if match := refText.FindStringSubmatch(message); r.SandboxID == "" && match != nil {
 		r.SandboxID, r.ByText = match[1], true
@@ -81,18 +84,18 @@ func (reference) once(text string) (Record, string, bool) {
 				r.Time = reference{}.time(fmt.Sprint(values[name]))
 			}
 		}
-		for _, name := range []string{"message", "msg", "log", "MESSAGE", "M"} {
-			if text, ok := values[name].(string); ok {
-				return r, text, name == "log" || name == "MESSAGE"
-			}
-			if text := (reference{}).bytes(values[name]); name == "MESSAGE" && text != "" {
-				return r, text, true
-			}
+		if text, name, ok := (reference{}).message(values); ok {
+			return r, text, name == "log" || name == "MESSAGE"
 		}
 		r.bare = true
 		return r, plain, false
 	}
 	if !refTime.MatchString(plain) {
+		trimmed := strings.TrimSpace(text)
+		prefix := refSyslog.FindString(trimmed)
+		if record := trimmed[len(prefix):]; prefix != "" && !strings.HasPrefix(prefix, "systemd[") && refWrapped.MatchString(record) {
+			return Record{}, record, true
+		}
 		return Record{}, plain, false
 	}
 	stamp := refTime.FindStringSubmatch(plain)[1]
@@ -127,6 +130,18 @@ func (reference) time(text string) time.Time {
 		}
 	}
 	return time.Time{}
+}
+
+func (reference) message(values map[string]any) (text, name string, ok bool) {
+	for _, name := range []string{"message", "msg", "log", "MESSAGE", "M"} {
+		if text, ok := values[name].(string); ok {
+			return text, name, true
+		}
+		if text := (reference{}).bytes(values[name]); name == "MESSAGE" && text != "" {
+			return text, name, true
+		}
+	}
+	return "", "", false
 }
 
 // bytes is the text of a list of bytes.
@@ -181,6 +196,9 @@ func FuzzParseEqualsTheReference(f *testing.F) {
 	}
 	for _, text := range wrapped {
 		f.Add([]byte(text))
+	}
+	for _, test := range prefixed {
+		f.Add([]byte(test.line))
 	}
 	f.Add([]byte("[0.0]C0] 0"))
 	f.Add([]byte(`{"log":"\u000b{\"msg\":\"x\"}"}`))
