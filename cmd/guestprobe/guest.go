@@ -44,6 +44,10 @@ const maxWhole = 4 << 20
 // maxFDs bounds how many descriptors of a process are reported.
 const maxFDs = 32
 
+// maxGenerations bounds how many processes are looked at above another: a chain
+// of parents is far shorter, and a hostile one may be a ring.
+const maxGenerations = 32
+
 // open opens a regular file. Others could keep the probe waiting for ever: a
 // FIFO under an interface file's name, a link to a device.
 func open(name string) (*os.File, error) {

@@ -226,7 +226,11 @@ func counted(f evidence.File, key string) uint64 {
 // nearestEnvd is the envd above the probe, without what is asked of its
 // binary; nil where there is none.
 func (g guest) nearestEnvd(self evidence.Process) *evidence.Process {
-	for pid := self.PPID; pid > 0; {
+	pid := self.PPID
+	for range maxGenerations {
+		if pid < 1 {
+			break
+		}
 		p := g.process(pid)
 		if p.Error != "" {
 			return nil

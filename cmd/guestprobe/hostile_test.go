@@ -76,6 +76,18 @@ func TestEnvdThatIsNotFoundIsExplained(t *testing.T) {
 	}
 }
 
+// A process that is its own parent, which a hostile guest may show, holds
+// nobody up.
+func TestRingOfParents(t *testing.T) {
+	g := guestWith(t, map[string]string{"proc/60/stat": stat(60, 61, 0, 99), "proc/60/exe": "", "proc/61/stat": stat(61, 60, 0, 98), "proc/61/cgroup": "0::/\n"})
+	if s := g.snapshot(60); s.Envd != nil || !strings.Contains(s.Errors["envd"], "no process above the probe is envd") {
+		t.Errorf("envd %+v, errors %v", s.Envd, s.Errors)
+	}
+	if p := g.nearestEnvd(g.process(60)); p != nil {
+		t.Errorf("envd %+v", p)
+	}
+}
+
 // An envd that does not tell its version is still seen, and why it does not
 // tell is said. Neither a flood nor a child that keeps its output open can
 // hold the probe up.
@@ -404,6 +416,7 @@ func TestModesPrintFrames(t *testing.T) {
 func FuzzSnapshot(f *testing.F) {
 	f.Add("50\n", "0::/user\n", "MemTotal: 1 kB\n", "1.0 1\n", "btime 1\n", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 none rw\n")
 	f.Add("\x00\xff", "SANDPROOF-END", "MemTotal: -1 kB\n", "inf", "btime -9", "x")
+	f.Add("", "0::/user\n", "", "", stat(60, 60, 0, 1), "") // its own parent
 	f.Fuzz(func(t *testing.T, value, cgroup, meminfo, uptime, stat, mountinfo string) {
 		g := guestWith(t, map[string]string{
 			"sys/fs/cgroup/user/cpu.weight": value, "proc/60/cgroup": cgroup, "proc/60/stat": stat, "proc/meminfo": meminfo,

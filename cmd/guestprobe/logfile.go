@@ -167,8 +167,7 @@ func (g guest) overwritten(pid int, file os.FileInfo) bool {
 // may have given their descriptor to another envd before.
 func (g guest) holders(p evidence.Process, file os.FileInfo) []int {
 	var found []int
-	const generations = 32 // a chain of parents is far shorter, and a hostile one may be a ring
-	for range generations {
+	for range maxGenerations {
 		if p.PPID < 1 {
 			break
 		}

@@ -334,7 +334,11 @@ func (g guest) hasRealTimeThread(dir string) bool {
 // init that ends by becoming envd makes that PID 1.
 func (g guest) envd(self evidence.Process) (*evidence.Envd, error) {
 	var seen []string
-	for pid := self.PPID; pid > 0; {
+	pid := self.PPID
+	for range maxGenerations {
+		if pid < 1 {
+			break
+		}
 		p := g.process(pid)
 		if p.Error != "" {
 			return nil, fmt.Errorf("process %d above the probe: %s", pid, p.Error)
@@ -342,7 +346,7 @@ func (g guest) envd(self evidence.Process) (*evidence.Envd, error) {
 		if isEnvd(p) {
 			return g.describeEnvd(p)
 		}
-		seen = append(seen, fmt.Sprintf("%d (%s, %q)", pid, p.Comm, p.Exe))
+		seen = append(seen, fmt.Sprintf("%d (%.100s, %.100q)", pid, p.Comm, p.Exe))
 		pid = p.PPID
 	}
 	return nil, fmt.Errorf("no process above the probe is envd: %s", strings.Join(seen, ", "))
