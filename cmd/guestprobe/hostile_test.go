@@ -417,6 +417,7 @@ func FuzzSnapshot(f *testing.F) {
 	f.Add("50\n", "0::/user\n", "MemTotal: 1 kB\n", "1.0 1\n", "btime 1\n", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 none rw\n")
 	f.Add("\x00\xff", "SANDPROOF-END", "MemTotal: -1 kB\n", "inf", "btime -9", "x")
 	f.Add("", "0::/user\n", "", "", stat(60, 60, 0, 1), "") // its own parent
+	f.Add("", "0::/user\n", "", "1.0 1\n", "btime "+strings.Repeat("\xff", 1<<20)+"\n", "")
 	f.Fuzz(func(t *testing.T, value, cgroup, meminfo, uptime, stat, mountinfo string) {
 		g := guestWith(t, map[string]string{
 			"sys/fs/cgroup/user/cpu.weight": value, "proc/60/cgroup": cgroup, "proc/60/stat": stat, "proc/meminfo": meminfo,

@@ -181,7 +181,7 @@ func (g guest) boot() (evidence.Boot, error) {
 		if text, ok := strings.CutPrefix(line, "btime "); ok {
 			seconds, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 			if err != nil || seconds <= 0 || seconds >= maxSeconds {
-				return b, fmt.Errorf("btime %q is no time", text)
+				return b, fmt.Errorf("btime %.100q is no time", text)
 			}
 			b.BootTime = time.Unix(seconds, 0).UTC()
 			return b, nil
