@@ -39,7 +39,7 @@ func (g guest) journal(p evidence.Process) *evidence.Journal {
 	unit := filepath.Base(strings.TrimSpace(p.Cgroup))
 	ctx, cancel := context.WithTimeout(context.Background(), g.answer) //nolint:forbidigo // a process's own root context
 	defer cancel()
-	cmd := exec.CommandContext(ctx, g.journalctl, "--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,PRIORITY,_PID",
+	cmd := exec.CommandContext(ctx, g.journalctl, "--quiet", "--no-pager", "--all", "--output=json", "--output-fields=MESSAGE,PRIORITY,_PID",
 		boot, "_PID="+strconv.Itoa(p.PID), "+", boot, "_PID=1", "UNIT="+unit)
 	cmd.WaitDelay = g.answer
 	output, err := cmd.StdoutPipe()
@@ -86,7 +86,6 @@ func parseJournal(entries io.Reader, pid int) (j *evidence.Journal, whole bool) 
 	size := 0
 	for lines.Scan() {
 		size += len(lines.Bytes()) + 1
-		// A message that is no text comes as a list of numbers; envd's are text.
 		var entry struct {
 			Message  any    `json:"MESSAGE"`
 			Priority string `json:"PRIORITY"`
@@ -98,21 +97,69 @@ func parseJournal(entries io.Reader, pid int) (j *evidence.Journal, whole bool) 
 			}
 			continue
 		}
-		message, ok := entry.Message.(string)
+		messages, ok := messagesOf(entry.Message)
 		switch {
-		case !ok:
 		case entry.PID == "1" && pid != 1:
-			if entry.Priority == stderrPriority && j.Control == "" {
-				j.Control = message[:min(len(message), maxJournalLine)]
+			if ok && entry.Priority == stderrPriority && j.Control == "" {
+				j.Control = messages[0][:min(len(messages[0]), maxJournalLine)]
 			}
-		case entry.PID == strconv.Itoa(pid) && aboutCgroups(message) && len(j.Lines) < maxJournalLines:
-			j.Lines = append(j.Lines, message[:min(len(message), maxJournalLine)])
+		case entry.PID == strconv.Itoa(pid):
+			if !ok {
+				j.Error = fmt.Sprintf("what process %d said cannot be read in its entry of the journal: %.100q", pid, lines.Text())
+			}
+			for _, message := range messages {
+				if aboutCgroups(message) && len(j.Lines) < maxJournalLines {
+					j.Lines = append(j.Lines, message[:min(len(message), maxJournalLine)])
+				}
+			}
 		}
 	}
 	if err := lines.Err(); err != nil && !errors.Is(err, bufio.ErrTooLong) {
 		j.Error = "read the journal: " + err.Error()
 	}
 	return j, size < maxJournal && lines.Err() == nil
+}
+
+// messagesOf reads the MESSAGE of an entry: a text, the numbers of its bytes
+// where it is not printable text alone, or a list of such where the field stands
+// there several times (Journal JSON Format, systemd.io). It never returns an
+// empty list with ok.
+func messagesOf(field any) (messages []string, ok bool) {
+	if message, ok := messageOf(field); ok {
+		return []string{message}, true
+	}
+	several, ok := field.([]any)
+	if !ok || len(several) == 0 {
+		return nil, false
+	}
+	for _, one := range several {
+		message, ok := messageOf(one)
+		if !ok {
+			return nil, false
+		}
+		messages = append(messages, message)
+	}
+	return messages, true
+}
+
+// messageOf reads a text, or the numbers of its bytes.
+func messageOf(field any) (message string, ok bool) {
+	if text, ok := field.(string); ok {
+		return text, true
+	}
+	numbers, ok := field.([]any)
+	if !ok || len(numbers) == 0 {
+		return "", false
+	}
+	var text []byte
+	for _, number := range numbers {
+		n, ok := number.(float64)
+		if !ok || n != float64(byte(n)) {
+			return "", false
+		}
+		text = append(text, byte(n))
+	}
+	return string(text), true
 }
 
 // aboutCgroups picks the lines that envd prints about its cgroups. Its logger's

@@ -15,6 +15,11 @@ func entry(pid int, priority, message string) string {
 	return fmt.Sprintf("{\"MESSAGE\":%q,\"PRIORITY\":%q,\"_PID\":\"%d\",\"__CURSOR\":\"s=1\"}\n", message, priority, pid)
 }
 
+// bytesInJSON is a message as journalctl prints one that is no text.
+func bytesInJSON(message string) string {
+	return strings.ReplaceAll(fmt.Sprintf("%d", []byte(message)), " ", ",")
+}
+
 func TestParseJournal(t *testing.T) {
 	const fallback = "falling back to no-op cgroup manager"
 	for _, test := range []struct {
@@ -33,6 +38,27 @@ func TestParseJournal(t *testing.T) {
 		j, whole := parseJournal(strings.NewReader(test.entries), 50)
 		if got := fmt.Sprint(j.Lines); got != test.lines || j.Control != test.control || j.Error != "" || !whole {
 			t.Errorf("%s: %+v, whole %v", test.name, j, whole)
+		}
+	}
+	// A message may be no text (Journal JSON Format): its bytes, or several texts.
+	for _, test := range []struct{ name, message, lines string }{
+		{"bytes", bytesInJSON("\x1b[31m" + fallback), "[\x1b[31m" + fallback + "]"},
+		{"texts", `["x","` + fallback + `"]`, "[" + fallback + "]"},
+		{"texts and bytes", `["failed to create cgroup2 manager",` + bytesInJSON("\xff"+fallback) + `]`, "[failed to create cgroup2 manager \xff" + fallback + "]"},
+	} {
+		j, _ := parseJournal(strings.NewReader(`{"MESSAGE":`+test.message+`,"PRIORITY":"6","_PID":"50"}`), 50)
+		if got := fmt.Sprint(j.Lines); got != test.lines || j.Error != "" {
+			t.Errorf("%s: %q, %+v", test.name, got, j)
+		}
+	}
+	// One of envd's own that cannot be read may be anything, and is no silence.
+	for _, message := range []string{"null", "[]", "7", "{}", "[256]", "[-1]", "[1.5]", `[102,"x"]`, `["x",null]`, `["x",[]]`} {
+		text := `{"MESSAGE":` + message + `,"PRIORITY":"6","_PID":"%d"}`
+		if j, _ := parseJournal(strings.NewReader(fmt.Sprintf(text, 50)), 50); j.Error == "" {
+			t.Errorf("%s: %+v", message, j)
+		}
+		if j, _ := parseJournal(strings.NewReader(fmt.Sprintf(text, 1)), 50); j.Error != "" || j.Control != "" {
+			t.Errorf("%s, of systemd's: %+v", message, j)
 		}
 	}
 	if j, _ := parseJournal(strings.NewReader("-- Journal begins --\n"), 50); j.Error == "" {
@@ -70,7 +96,7 @@ func TestJournal(t *testing.T) {
 				t.Errorf("%+v", j)
 			}
 			if args, err := os.ReadFile(g.journalctl + ".args"); err == nil &&
-				!strings.HasSuffix(string(args), " _BOOT_ID=11111111222233334444555555555555 _PID=50 + _BOOT_ID=11111111222233334444555555555555 _PID=1 UNIT=envd.service\n") {
+				!strings.HasSuffix(string(args), " --all --output=json --output-fields=MESSAGE,PRIORITY,_PID _BOOT_ID=11111111222233334444555555555555 _PID=50 + _BOOT_ID=11111111222233334444555555555555 _PID=1 UNIT=envd.service\n") {
 				t.Errorf("it was asked for %s", args)
 			}
 		})
@@ -80,6 +106,7 @@ func TestJournal(t *testing.T) {
 func FuzzParseJournal(f *testing.F) {
 	f.Add(entry(1, "6", "Started envd.") + entry(50, "6", "falling back to no-op cgroup manager"))
 	f.Add("{\"MESSAGE\":[1,2],\"_PID\":\"50\"}\n{")
+	f.Add("{\"MESSAGE\":[[1,2],\"cgroup\"],\"_PID\":\"50\"}\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		j, _ := parseJournal(strings.NewReader(text), 50)
 		if len(j.Lines) > maxJournalLines || len(j.Control) > maxJournalLine {
