@@ -139,6 +139,16 @@ func TestCgroupRootArgument(t *testing.T) {
 		{[]string{"envd", "--cgroup-root=/y", "-port", "1"}, "/y"},
 		{[]string{"envd", "-cgroup-root"}, defaultCgroupRoot},
 		{[]string{"envd", "cgroup-root=/z"}, defaultCgroupRoot},
+		{[]string{"envd", "-cgroup-root", ""}, defaultCgroupRoot}, // envd leaves its default alone
+		{[]string{"envd", "-port", "1", "-cgroup-root", "/x"}, "/x"},
+		{[]string{"envd", "-isnotfc", "-cgroup-root", "/x"}, "/x"},
+		{[]string{"envd", "-newer", "1", "-other", "-cgroup-root=/x"}, "/x"},
+		// Go's flags end at the first word that is none, and at two dashes.
+		{[]string{"envd", "x", "-cgroup-root", "/x"}, defaultCgroupRoot},
+		{[]string{"envd", "-isnotfc", "true", "-cgroup-root", "/x"}, defaultCgroupRoot},
+		{[]string{"envd", "-port=1", "-", "-cgroup-root", "/x"}, defaultCgroupRoot},
+		{[]string{"envd", "-cgroup-root=/x", "--", "-cgroup-root=/y"}, "/x"},
+		{[]string{"-cgroup-root", "/x"}, defaultCgroupRoot},
 	} {
 		if got := cgroupRootArgument(test.cmdline); got != test.want {
 			t.Errorf("%q: %s, want %s", test.cmdline, got, test.want)

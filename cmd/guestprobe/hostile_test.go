@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -320,6 +321,28 @@ func TestGroupsUnderAnotherRoot(t *testing.T) {
 	s := g.snapshot(60)
 	if s.Envd.CgroupRoot != "/sys/fs/cgroup/b" || s.Root.Path != "/sys/fs/cgroup/b" || s.Groups["user"].Files["cpu.weight"].Text != "50\n" || s.Groups["ptys"].Exists {
 		t.Errorf("root %+v, groups %+v: Go's flags let the last one win", s.Root, s.Groups)
+	}
+}
+
+// However envd's root is written, it is the directory that the kernel names in
+// mountinfo and in its descriptors.
+func TestRootIsResolved(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "cg")
+	for _, test := range []struct{ root, want string }{
+		{"/sys/fs//cgroup/", "/sys/fs/cgroup"},
+		{"/sys/fs/../fs/./cgroup", "/sys/fs/cgroup"},
+		{"/sys/fs/cg", "/sys/fs/cgroup"},
+		{link, "/sys/fs/cgroup"},
+		{link + "/user", "/sys/fs/cgroup/user"},
+		{"/no/such//directory/", "/no/such/directory"},
+	} {
+		g := guestWith(t, map[string]string{"proc/50/cmdline": "/usr/bin/envd\x00-cgroup-root\x00" + test.root + "\x00", "sys/fs/cg": "->cgroup"})
+		if err := errors.Join(os.RemoveAll(link), os.Symlink(filepath.Join(g.sys, "fs/cgroup"), link)); err != nil {
+			t.Fatal(err)
+		}
+		if s := g.snapshot(60); s.Envd.CgroupRoot != test.want || s.Root.Path != test.want || s.Groups["ptys"].Path != test.want+"/ptys" {
+			t.Errorf("%s: envd's root %s, root %s, ptys %s", test.root, s.Envd.CgroupRoot, s.Root.Path, s.Groups["ptys"].Path)
+		}
 	}
 }
 

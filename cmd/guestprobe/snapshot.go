@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -362,7 +363,7 @@ func isEnvd(p evidence.Process) bool {
 // told.
 func (g guest) describeEnvd(p evidence.Process) (*evidence.Envd, error) {
 	exe := filepath.Join(g.proc, strconv.Itoa(p.PID), "exe")
-	e := &evidence.Envd{Process: p, CgroupRoot: cgroupRootArgument(p.Cmdline)}
+	e := &evidence.Envd{Process: p, CgroupRoot: g.resolve(cgroupRootArgument(p.Cmdline))}
 	var noVersion, noCommit, noHash error
 	e.Version, noVersion = ask(exe, "-version", g.answer)
 	e.Commit, noCommit = ask(exe, "-commit", g.answer)
@@ -459,21 +460,44 @@ func addSettings(settings map[string]string, text string) {
 	}
 }
 
+// switches are envd's flags that take no word after them as their value
+// (e2b-dev/infra, packages/envd/main.go, parseFlags).
+var switches = []string{"isnotfc", "version", "commit", "verbose"}
+
 // cgroupRootArgument returns the value of envd's last -cgroup-root, as Go's
-// flags have it, else its default.
+// flags have it, else its default, which an empty value leaves alone. A word
+// after a flag that is not known here is taken for its value.
 func cgroupRootArgument(cmdline []string) string {
-	root := defaultCgroupRoot
-	for i, arg := range cmdline {
+	root := ""
+	for i := 1; i < len(cmdline); i++ {
+		arg := cmdline[i]
+		if len(arg) < 2 || arg[0] != '-' || arg == "--" {
+			break
+		}
 		name, value, inline := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		switch {
-		case !strings.HasPrefix(arg, "-") || name != "cgroup-root":
-		case inline:
+		takes := !inline && i+1 < len(cmdline) && !slices.Contains(switches, name)
+		if takes && (name == "cgroup-root" || !strings.HasPrefix(cmdline[i+1], "-")) {
+			i++
+			value = cmdline[i]
+		}
+		if name == "cgroup-root" {
 			root = value
-		case i+1 < len(cmdline):
-			root = cmdline[i+1]
 		}
 	}
-	return root
+	return cmp.Or(root, defaultCgroupRoot)
+}
+
+// resolve is the directory that a path means, as the kernel names it: without
+// links. Where it cannot be followed it is the path, written plainly.
+func (g guest) resolve(path string) string {
+	dir, err := filepath.EvalSymlinks(g.inSys(path))
+	if err != nil {
+		return filepath.Clean(path)
+	}
+	if rest, below := strings.CutPrefix(dir, g.sys+"/"); below {
+		return filepath.Join("/sys", rest)
+	}
+	return dir
 }
 
 // maxAnswer bounds what envd may print for its version, maxVersion the version

@@ -103,7 +103,8 @@ type Envd struct {
 	Commit  string `json:"commit,omitempty"`
 	SHA256  string `json:"sha256,omitempty"`
 	// CgroupRoot is the directory in which this envd makes its groups: the
-	// value of its -cgroup-root argument, else /sys/fs/cgroup.
+	// value of its -cgroup-root argument, else /sys/fs/cgroup. It has no links in
+	// it, as the kernel names it in mountinfo.
 	CgroupRoot string `json:"cgroupRoot"`
 	// Parent is the process that started it and is not PID 1: a supervisor.
 	Parent *Process `json:"parent,omitempty"`
