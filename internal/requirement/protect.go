@@ -152,7 +152,7 @@ func judgeProtection(c *subject, p Protection) Outcome {
 	case underShell:
 		return notApplicable("envd is started by a shell init, which promises no %s", p.Setting)
 	}
-	want, err := parseSetting(promised, c.Snapshot)
+	want, err := parseSetting(p, promised, c.Snapshot.PageSize)
 	if err != nil {
 		return unproven("%s of %s: %v", p.Setting, by, err)
 	}
@@ -197,10 +197,11 @@ func protectionOf(envd *evidence.Envd, p Protection) (read string, got int64, er
 	return fmt.Sprintf("%s reads %s", where, shown), int64(v.Number), nil
 }
 
-// parseSetting reads a number as systemd does: with K, M, G for powers of
-// 1024, or as a percentage of the memory (systemd.resource-control(5)). Bytes
-// are rounded down to a page, as the kernel stores them.
-func parseSetting(text string, s *evidence.Snapshot) (int64, error) {
+// parseSetting reads a number as systemd does, with K, M, G for powers of 1024
+// (systemd.resource-control(5)). Memory is in bytes, rounded down to a page, as
+// the kernel stores it. What else systemd takes, such as a percentage of what
+// the memory was when it started, is an error.
+func parseSetting(p Protection, text string, pageSize uint64) (int64, error) {
 	number, unit := text, int64(1)
 	for suffix, bytes := range map[string]int64{"K": 1 << 10, "M": 1 << 20, "G": 1 << 30} {
 		if rest, ok := strings.CutSuffix(text, suffix); ok {
@@ -212,7 +213,7 @@ func parseSetting(text string, s *evidence.Snapshot) (int64, error) {
 		return 0, fmt.Errorf("%q is no number that is known here", text)
 	}
 	n *= unit
-	if page := int64(s.PageSize); unit > 1 && page > 0 { //nolint:gosec // page sizes are small
+	if page := int64(pageSize); strings.HasPrefix(p.File, "memory.") && page > 0 { //nolint:gosec // page sizes are small
 		n = n / page * page
 	}
 	return n, nil

@@ -793,12 +793,23 @@ func TestOneThingWrongUnderSystemd(t *testing.T) {
 	own := func(file, text string) func(*evidence.Sandbox) {
 		return func(s *evidence.Sandbox) { s.Snapshot.Envd.Group.Files[file] = evidence.File{Text: text + "\n"} }
 	}
+	promised := func(setting, value, file, text string) func(*evidence.Sandbox) {
+		return func(s *evidence.Sandbox) {
+			s.Snapshot.Envd.Unit.Settings[setting] = value
+			own(file, text)(s)
+		}
+	}
 	for _, test := range []struct {
 		name string
 		harm func(*evidence.Sandbox)
 		id   ID
 		want Result
 	}{
+		{"memory in bytes, which the kernel keeps in pages", promised("MemoryMin", "50000000", "memory.min", "49999872"), ProtectMemoryMin, Pass},
+		{"memory in pages, and the kernel keeps less", promised("MemoryLow", "50000000", "memory.low", "49995776"), ProtectMemoryLow, Fail},
+		{"memory in KiB, which is no whole page", promised("MemoryLow", "5K", "memory.low", "4096"), ProtectMemoryLow, Pass},
+		{"a weight above a page", promised("CPUWeight", "5000", "cpu.weight", "5000"), ProtectCPUWeight, Pass},
+		{"a weight of another page", promised("CPUWeight", "5000", "cpu.weight", "4096"), ProtectCPUWeight, Fail},
 		{"weight not in force", own("cpu.weight", "100"), ProtectCPUWeight, Fail},
 		{"memory not in force", own("memory.min", "0"), ProtectMemoryMin, Fail},
 		{"memory half in force", own("memory.low", "52428800"), ProtectMemoryLow, Fail},
