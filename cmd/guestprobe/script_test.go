@@ -117,6 +117,29 @@ func TestUnit(t *testing.T) {
 	}
 }
 
+// A line that ends in a backslash goes on in the next one, comments aside
+// (systemd.syntax(7)).
+func TestContinuedSettings(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"what belongs to another setting", "Environment=A=1 \\\nCPUWeight=5\n", "map[]"},
+		{"a value on the next line", "MemoryMin=\\\n  50M\n", "map[MemoryMin:50M]"},
+		{"what follows it", "Environment=A=1 \\\nB=2 \\\n C=3\nCPUWeight=5\n", "map[CPUWeight:5]"},
+		{"a comment in between", "MemoryMin=\\\n# MemoryMin=1\n ; \\\n50M\nNice=1\n", "map[MemoryMin:50M Nice:1]"},
+		{"a comment goes on nowhere", "# a \\\nCPUWeight=5\n", "map[CPUWeight:5]"},
+		{"a blank line ends it", "CPUWeight=5 \\\n\nNice=1\n", "map[CPUWeight:5 Nice:1]"},
+		{"a section's name is none in it", "Environment=A=1 \\\n[Unit]\nCPUWeight=5\n", "map[CPUWeight:5]"},
+		{"a backslash that is escaped", "Environment=A=1\\\\\nCPUWeight=5\n", "map[CPUWeight:5]"},
+		{"one that a blank follows", "Environment=A=1\\ \nCPUWeight=5\n", "map[CPUWeight:5]"},
+		{"at the end of the file", "CPUWeight=5 \\", "map[CPUWeight:5]"},
+		{"lines of DOS", "MemoryMin=\\\r\n50M\r\nNice=1\r\n", "map[MemoryMin:50M Nice:1]"},
+	} {
+		settings := map[string]string{}
+		if addSettings(settings, "[Service]\n"+test.text); fmt.Sprint(settings) != test.want {
+			t.Errorf("%s: %v, want %s", test.name, settings, test.want)
+		}
+	}
+}
+
 func TestSupervisorOfEnvd(t *testing.T) {
 	files := shellGuest()
 	files["proc/50/stat"] = stat(50, 40, 0, 77)
@@ -173,11 +196,16 @@ func TestGroupsThatEnvdHolds(t *testing.T) {
 func FuzzAddSettings(f *testing.F) {
 	f.Add("[Service]\nCPUWeight=1000\nNice = -20\n[Install]\nMemoryMin=1\n")
 	f.Add("[Service\n=\nCPUWeight")
+	f.Add("[Service]\nCPUWeight=1\\\n# x\\\n 2 \\\n3\\")
 	f.Fuzz(func(t *testing.T, text string) {
 		settings := map[string]string{}
 		addSettings(settings, text)
 		for name, value := range settings {
-			if !slices.Contains(protecting, name) || len(value) > maxSetting || !strings.Contains(text, value) || !strings.Contains(text, "[Service]") {
+			there := strings.Contains(text, value)
+			if strings.Contains(text, "\\") { // its words stand on several lines
+				there = !slices.ContainsFunc(strings.Fields(value), func(word string) bool { return !strings.Contains(text, word) })
+			}
+			if !slices.Contains(protecting, name) || len(value) > maxSetting || !there || !strings.Contains(text, "[Service]") {
 				t.Errorf("%q set %s to %q", text, name, value)
 			}
 		}

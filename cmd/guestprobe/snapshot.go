@@ -446,8 +446,7 @@ func (g guest) inRoot(name string) string { return filepath.Join(g.proc, "1", "r
 // settings; a later one wins (systemd.syntax(7)).
 func addSettings(settings map[string]string, text string) {
 	section := ""
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
+	for _, line := range unitLines(text) {
 		if strings.HasPrefix(line, "[") {
 			section = line
 			continue
@@ -458,6 +457,27 @@ func addSettings(settings map[string]string, text string) {
 			settings[name] = value[:min(len(value), maxSetting)]
 		}
 	}
+}
+
+// unitLines are the lines of a unit file without comments and the blanks around
+// them. One that ends in a backslash goes on in the next, with a blank in the
+// backslash's place (systemd.syntax(7)); one that ends in two does not.
+func unitLines(text string) []string {
+	var lines []string
+	begun := ""
+	for line := range strings.Lines(text) {
+		line = strings.TrimLeft(strings.TrimRight(line, "\r\n"), " \t")
+		if strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
+			continue
+		}
+		if ending := len(line) - len(strings.TrimRight(line, "\\")); ending%2 == 1 {
+			begun += line[:len(line)-1] + " "
+			continue
+		}
+		lines = append(lines, strings.TrimSpace(begun+line))
+		begun = ""
+	}
+	return append(lines, strings.TrimSpace(begun))
 }
 
 // switches are envd's flags that take no word after them as their value
