@@ -242,6 +242,25 @@ func (m Mount) Covers(p string) bool {
 	return m.Point == "/" || p == m.Point || strings.HasPrefix(p, m.Point+"/")
 }
 
+// MountAt finds the mount that is seen at a path: the last one whose mount
+// point is the path or the nearest directory above it.
+func MountAt(lines []string, p string) (Mount, error) {
+	var found Mount
+	for _, line := range lines {
+		mount, err := ParseMount(line)
+		if err != nil {
+			return Mount{}, fmt.Errorf("/proc/self/mountinfo: %w", err)
+		}
+		if mount.Covers(p) && len(mount.Point) >= len(found.Point) {
+			found = mount
+		}
+	}
+	if found.Point == "" {
+		return Mount{}, fmt.Errorf("no mount covers %s in the guest's mountinfo", p)
+	}
+	return found, nil
+}
+
 var octal = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\\[0-7]{3}`) })
 
 // unescape undoes the octal escapes of blanks and backslashes in mountinfo.

@@ -61,7 +61,7 @@ func judgeMount(c *subject) Outcome {
 		}
 		return o
 	}
-	mount, err := mountAt(c.Snapshot.Mounts, root.Path)
+	mount, err := cgroup2.MountAt(c.Snapshot.Mounts, root.Path)
 	if err != nil {
 		return unproven("%v", err)
 	}
@@ -136,34 +136,14 @@ func mountPoints(lines []string, pick func(cgroup2.Mount) bool) []string {
 	}
 	return points
 }
-
-// mountAt finds the mount that is seen at a path: the last one whose mount
-// point is the path or the nearest directory above it.
-func mountAt(lines []string, path string) (cgroup2.Mount, error) {
-	var found cgroup2.Mount
-	for _, line := range lines {
-		mount, err := cgroup2.ParseMount(line)
-		if err != nil {
-			return cgroup2.Mount{}, fmt.Errorf("/proc/self/mountinfo: %w", err)
-		}
-		if mount.Covers(path) && len(mount.Point) >= len(found.Point) {
-			found = mount
-		}
-	}
-	if found.Point == "" {
-		return cgroup2.Mount{}, fmt.Errorf("no mount covers %s in the guest's mountinfo", path)
-	}
-	return found, nil
-}
-
 // mountedOver is where another mount lies over a path below envd's cgroup root,
 // which hides the tree that its processes are in; empty where none does.
 func mountedOver(s *evidence.Snapshot, below string) (string, error) {
-	root, err := mountAt(s.Mounts, s.Root.Path)
+	root, err := cgroup2.MountAt(s.Mounts, s.Root.Path)
 	if err != nil {
 		return "", err
 	}
-	seen, err := mountAt(s.Mounts, below)
+	seen, err := cgroup2.MountAt(s.Mounts, below)
 	if err != nil || seen.Point == root.Point {
 		return "", err
 	}

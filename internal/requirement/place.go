@@ -5,6 +5,7 @@ import (
 	"path"
 	"strings"
 
+	"sandproof/internal/cgroup2"
 	"sandproof/internal/evidence"
 )
 
@@ -114,7 +115,7 @@ func whyElsewhere(c *subject, group, where string) string {
 // mounted, envd's cgroup root without the mount point above it, and the group's
 // name.
 func groupPath(s *evidence.Snapshot, group string) (string, error) {
-	mount, err := mountAt(s.Mounts, s.Root.Path)
+	mount, err := cgroup2.MountAt(s.Mounts, s.Root.Path)
 	if err != nil {
 		return "", err
 	}
