@@ -87,6 +87,25 @@ func ParseIOWeight(text string) (IOWeight, error) {
 	return w, nil
 }
 
+// ParseIOCostQoS parses io.cost.qos and returns the devices, "major:minor", for
+// which it enables io.weight: lines of a device and of keys with values, of
+// which one is enable.
+func ParseIOCostQoS(text string) (enabled []string, err error) {
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		if !deviceNumber().MatchString(fields[0]) {
+			return nil, fmt.Errorf("io.cost.qos: want lines of a device and its settings, got %s", shorten(line))
+		}
+		if slices.Contains(fields[1:], "enable=1") {
+			enabled = append(enabled, fields[0])
+		}
+	}
+	return enabled, nil
+}
+
 var (
 	deviceNumber   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]{1,10}:[0-9]{1,10}$`) })
 	controllerName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`) })

@@ -53,6 +53,27 @@ func TestParseIOWeight(t *testing.T) {
 	}
 }
 
+func TestParseIOCostQoS(t *testing.T) {
+	const rest = " ctrl=auto rpct=0.00 rlat=250000 wpct=0.00 wlat=250000 min=1.00 max=10000.00\n"
+	for _, test := range []struct {
+		text  string
+		want  []string
+		wrong bool
+	}{
+		{text: ""},
+		{text: "254:0 enable=0" + rest},
+		{text: "8:0 enable=1" + rest + "254:0 enable=0" + rest + "254:16 enable=1" + rest, want: []string{"8:0", "254:16"}},
+		{text: "254:0 enable=10" + rest},
+		{text: "enable=1" + rest, wrong: true},
+		{text: "vda enable=1" + rest, wrong: true},
+	} {
+		got, err := ParseIOCostQoS(test.text)
+		if (err != nil) != test.wrong || !cmp.Equal(got, test.want) {
+			t.Errorf("ParseIOCostQoS(%q) = %q, %v", test.text, got, err)
+		}
+	}
+}
+
 func TestParseControllers(t *testing.T) {
 	for _, test := range []struct {
 		text  string
@@ -168,7 +189,7 @@ func FuzzParsers(f *testing.F) {
 		if m, err := ParseMount(text); err == nil && !m.Covers(m.Point) {
 			t.Errorf("%q gave a mount that does not cover its own point %q", text, m.Point)
 		}
-		for _, err := range []error{second(ParseIOWeight(text)), second(ParseFlatKeyed(text)), second(ParsePressure(text))} {
+		for _, err := range []error{second(ParseIOWeight(text)), second(ParseIOCostQoS(text)), second(ParseFlatKeyed(text)), second(ParsePressure(text))} {
 			if err != nil && len(err.Error()) > 1000 {
 				t.Errorf("an error of %d bytes", len(err.Error()))
 			}

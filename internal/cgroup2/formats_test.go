@@ -121,6 +121,7 @@ func TestErrorsShowWhatCame(t *testing.T) {
 	for name, parse := range map[string]func(string) error{
 		"value":       func(s string) error { return second(ParseValue(s)) },
 		"io.weight":   func(s string) error { return second(ParseIOWeight(s)) },
+		"io.cost.qos": func(s string) error { return second(ParseIOCostQoS(s)) },
 		"controllers": func(s string) error { return second(ParseControllers(s)) },
 		"flat keyed":  func(s string) error { return second(ParseFlatKeyed(s)) },
 		"cgroup":      func(s string) error { return second(ParseProcCgroup(s)) },

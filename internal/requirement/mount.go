@@ -136,6 +136,7 @@ func mountPoints(lines []string, pick func(cgroup2.Mount) bool) []string {
 	}
 	return points
 }
+
 // mountedOver is where another mount lies over a path below envd's cgroup root,
 // which hides the tree that its processes are in; empty where none does.
 func mountedOver(s *evidence.Snapshot, below string) (string, error) {

@@ -191,7 +191,7 @@ func protectionOf(envd *evidence.Envd, p Protection) (read string, got int64, er
 	if err != nil {
 		return "", 0, fmt.Errorf("%s: %w", where, err)
 	}
-	if v.Max || v.Number > 1<<62 {
+	if v.Max || v.uneven || v.Number > 1<<62 { // what no unit promises
 		return fmt.Sprintf("%s reads %s", where, shown), -1, nil
 	}
 	return fmt.Sprintf("%s reads %s", where, shown), int64(v.Number), nil

@@ -418,6 +418,23 @@ func TestOneThingWrong(t *testing.T) {
 		{"io.weight acting", func(s *evidence.Sandbox) {
 			s.Snapshot.Root.Files["io.cost.qos"] = evidence.File{Text: "8:0 enable=1 ctrl=auto\n"}
 		}, ValueUserIOWeight, Pass},
+		{"io.weight of a device that is none of envd's", func(s *evidence.Sandbox) {
+			s.Snapshot.Groups["user"].Files["io.weight"] = evidence.File{Text: "default 10\n254:0 10000\n"}
+			s.Snapshot.Root.Files["io.cost.qos"] = evidence.File{Text: "254:0 enable=1 ctrl=auto\n"}
+		}, ValueUserIOWeight, Fail},
+		{"io.weight of a device that is envd's", func(s *evidence.Sandbox) {
+			s.Snapshot.Groups["user"].Files["io.weight"] = evidence.File{Text: "default 10\n254:0 10\n"}
+			s.Snapshot.Root.Files["io.cost.qos"] = evidence.File{Text: "254:0 enable=1 ctrl=auto\n"}
+		}, ValueUserIOWeight, Pass},
+		{"io.weight that is a device's alone", func(s *evidence.Sandbox) {
+			s.Snapshot.Groups["user"].Files["io.weight"] = evidence.File{Text: "default 100\n254:0 10\n"}
+		}, ValueUserIOWeight, Fail},
+		{"io.cost.qos enabled for no device", func(s *evidence.Sandbox) {
+			s.Snapshot.Root.Files["io.cost.qos"] = evidence.File{Text: "254:0 enable=0 ctrl=auto\n"}
+		}, ValueUserIOWeight, Inert},
+		{"an io.cost.qos that is none", func(s *evidence.Sandbox) {
+			s.Snapshot.Root.Files["io.cost.qos"] = evidence.File{Text: "enable=1\n"}
+		}, ValueUserIOWeight, Unproven},
 		{"no IOCOST in the kernel", errno("user", "io.weight", "ENOENT"), ValueUserIOWeight, NotApplicable},
 		{"no MemTotal", func(s *evidence.Sandbox) { s.Snapshot.MemTotal = 0 }, ValueUserMemoryHigh, Unproven},
 		{"right files, processes elsewhere", func(s *evidence.Sandbox) {
@@ -810,6 +827,7 @@ func TestOneThingWrongUnderSystemd(t *testing.T) {
 		{"memory in KiB, which is no whole page", promised("MemoryLow", "5K", "memory.low", "4096"), ProtectMemoryLow, Pass},
 		{"a weight above a page", promised("CPUWeight", "5000", "cpu.weight", "5000"), ProtectCPUWeight, Pass},
 		{"a weight of another page", promised("CPUWeight", "5000", "cpu.weight", "4096"), ProtectCPUWeight, Fail},
+		{"IO weight of a device", promised("IOWeight", "10000", "io.weight", "default 10000\n254:0 100"), ProtectIOWeight, Fail},
 		{"weight not in force", own("cpu.weight", "100"), ProtectCPUWeight, Fail},
 		{"memory not in force", own("memory.min", "0"), ProtectMemoryMin, Fail},
 		{"memory half in force", own("memory.low", "52428800"), ProtectMemoryLow, Fail},
@@ -931,6 +949,9 @@ func TestReasons(t *testing.T) {
 		{"no shell", func(s *evidence.Sandbox) {
 			s.Placement.Command = &evidence.Placed{Error: "the probe's placement ended with exited (exit code 127)"}
 		}, CreateStarts, "envd 0.6.13 needs neither nice nor ionice"},
+		{"io.weight of a device", func(s *evidence.Sandbox) {
+			s.Snapshot.Groups["user"].Files["io.weight"] = evidence.File{Text: "default 10\n254:0 10000\n"}
+		}, ValueUserIOWeight, "io.weight reads default 10, 254:0 10000"},
 		{"values in the wrong groups", func(s *evidence.Sandbox) {
 			s.Snapshot.Groups["user"].Files["cpu.weight"] = evidence.File{Text: "200\n"}
 		}, ValueUserCPUWeight, "it is the value of ptys"},
@@ -967,6 +988,15 @@ func TestAbsentGroupsAreNotTooDeep(t *testing.T) {
 	noGroups(s)
 	if o := results(s)[CreateLeaf]; o.Result != Fail || !strings.HasPrefix(o.Reason, "user: does not exist; ") {
 		t.Errorf("it is %s (%s)", o.Result, o.Reason)
+	}
+}
+
+// An io.weight that acts on one device says nothing of another.
+func TestIOWeightNamesWhereItActs(t *testing.T) {
+	s := healthy("0.6.13")
+	s.Snapshot.Root.Files["io.cost.qos"] = evidence.File{Text: "8:0 enable=1 ctrl=auto\n254:0 enable=0 ctrl=auto\n"}
+	if o := results(s)[ValueUserIOWeight]; o.Result != Pass || !strings.Contains(o.Reason, "act on 8:0 alone") {
+		t.Errorf("%s (%s)", o.Result, o.Reason)
 	}
 }
 

@@ -2,6 +2,7 @@ package requirement
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -141,14 +142,14 @@ func judgeValue(c *subject, groupName, property string) Outcome {
 		return unproven("%s: %v", where, err)
 	}
 	read := where + ": " + shown
-	if !got.Max && got.Number == want {
+	if got.is(want) {
 		return judgeInert(c, property, read, wanted)
 	}
 	if !all {
 		return notApplicable("%s reads %s: envd %s may or may not set it, its version string does not tell", where, shown, c.Snapshot.Envd.Version)
 	}
 	o := fail(read, wanted, "%s reads %s, and envd %s sets %s", where, shown, c.Snapshot.Envd.Version, wanted)
-	if other := ownerOf(c, groupName, property, got); other != "" {
+	if other := ownerOf(c, groupName, property, got.Value); other != "" {
 		o.Reason += "; it is the value of " + other + ", so the values stand in the wrong groups"
 	}
 	return o
@@ -224,34 +225,56 @@ func judgeAbsent(c *subject, where, property, wanted string) Outcome {
 // cannot: io.weight does nothing until the root's io.cost.qos enables it for
 // a device.
 func judgeInert(c *subject, property, read, wanted string) Outcome {
-	if property == "io.weight" {
-		qos, where := file(c.Snapshot.Root, "io.cost.qos")
-		switch {
-		case qos.Errno == "ENOENT":
-			return Outcome{Result: Inert, Read: read, Wanted: wanted, Reason: "the value is set, and this kernel has no io.cost.qos to make it act"}
-		case qos.Errno != "":
-			return unproven("%s could not be read (%s), so it is open whether io.weight acts", where, qos.Errno)
-		case !slices.Contains(strings.Fields(qos.Text), "enable=1"):
-			return Outcome{Result: Inert, Read: read, Wanted: wanted, Reason: "the value is set, and cannot act: io.cost.qos enables it for no device"}
-		}
+	if property != "io.weight" {
+		return pass(read, wanted, "reads exactly what envd sets")
 	}
-	return pass(read, wanted, "reads exactly what envd sets")
+	qos, where := file(c.Snapshot.Root, "io.cost.qos")
+	switch {
+	case qos.Errno == "ENOENT":
+		return Outcome{Result: Inert, Read: read, Wanted: wanted, Reason: "the value is set, and this kernel has no io.cost.qos to make it act"}
+	case qos.Errno != "":
+		return unproven("%s could not be read (%s), so it is open whether io.weight acts", where, qos.Errno)
+	}
+	devices, err := cgroup2.ParseIOCostQoS(qos.Text)
+	switch {
+	case err != nil:
+		return unproven("%v, so it is open whether io.weight acts", err)
+	case len(devices) == 0:
+		return Outcome{Result: Inert, Read: read, Wanted: wanted, Reason: "the value is set, and cannot act: io.cost.qos enables it for no device"}
+	}
+	return pass(read, wanted, "reads exactly what envd sets; io.cost.qos lets it act on %s alone", words(devices))
 }
 
+// setting is the value of an interface file.
+type setting struct {
+	cgroup2.Value
+	// uneven is true where io.weight gives a device another weight than the
+	// default.
+	uneven bool
+}
+
+// is tells whether a number is set, and for every device.
+func (s setting) is(want uint64) bool { return !s.Max && s.Number == want && !s.uneven }
+
 // parseValue reads an interface file's value and shows it as the file has it.
-func parseValue(property, text string) (cgroup2.Value, string, error) {
+func parseValue(property, text string) (setting, string, error) {
 	if property == "io.weight" {
-		n, err := cgroup2.ParseIOWeight(text)
+		w, err := cgroup2.ParseIOWeight(text)
 		if err != nil {
-			return cgroup2.Value{}, "", err
+			return setting{}, "", err
 		}
-		return cgroup2.Value{Number: n.Default}, "default " + strconv.FormatUint(n.Default, 10), nil
+		s, shown := setting{Value: cgroup2.Value{Number: w.Default}}, []string{fmt.Sprintf("default %d", w.Default)}
+		for _, device := range slices.Sorted(maps.Keys(w.Devices)) {
+			shown = append(shown, fmt.Sprintf("%s %d", device, w.Devices[device]))
+			s.uneven = s.uneven || w.Devices[device] != w.Default
+		}
+		return s, strings.Join(shown, ", "), nil
 	}
 	v, err := cgroup2.ParseValue(text)
 	if err != nil {
-		return cgroup2.Value{}, "", err
+		return setting{}, "", err
 	}
-	return v, v.String(), nil
+	return setting{Value: v}, v.String(), nil
 }
 
 func wantedText(property string, f Formula, want uint64, s *evidence.Snapshot) string {
