@@ -324,6 +324,30 @@ func TestGroupsUnderAnotherRoot(t *testing.T) {
 	}
 }
 
+// io.cost.qos exists in the hierarchy's root alone.
+func TestQoSOfTheHierarchy(t *testing.T) {
+	for _, test := range []struct {
+		name, root, mountinfo, want string
+	}{
+		{"envd's root", "/sys/fs/cgroup", "", "8:0 enable=1\n"},
+		{"below it", "/sys/fs/cgroup/a/b", "", "8:0 enable=1\n"},
+		{"in a mount of the whole", "/sys/fs/cgroup/a/b", "31 30 0:26 / /sys/fs/cgroup/a rw - cgroup2 none rw\n", "8:16 enable=1\n"},
+		{"in a mount of a part", "/sys/fs/cgroup/a/b", "31 30 0:26 /x /sys/fs/cgroup/a rw - cgroup2 none rw\n", ""},
+		{"in a mount that is not known", "/sys/fs/cgroup/a/b", "31 30 0:26 / /mnt rw - cgroup2 none rw\n", ""},
+	} {
+		changes := map[string]string{
+			"proc/50/cmdline":           "/usr/bin/envd\x00-cgroup-root\x00" + test.root + "\x00",
+			"sys/fs/cgroup/io.cost.qos": "8:0 enable=1\n", "sys/fs/cgroup/a/io.cost.qos": "8:16 enable=1\n", "sys/fs/cgroup/a/b/cgroup.controllers": "cpu\n",
+		}
+		if test.mountinfo != "" {
+			changes["proc/self/mountinfo"] = test.mountinfo
+		}
+		if f := guestWith(t, changes).snapshot(60).Root.Files["io.cost.qos"]; f.Text != test.want || (f.Errno == "") != (test.want != "") || f.Errno == "ENOENT" {
+			t.Errorf("%s: %+v", test.name, f)
+		}
+	}
+}
+
 // However envd's root is written, it is the directory that the kernel names in
 // mountinfo and in its descriptors.
 func TestRootIsResolved(t *testing.T) {

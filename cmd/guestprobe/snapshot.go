@@ -35,8 +35,8 @@ var groupFiles = []string{
 	"memory.events", "memory.oom.group", "io.weight", "pids.max",
 }
 
-// rootFiles are those of the root cgroup.
-var rootFiles = []string{"cgroup.controllers", "cgroup.subtree_control", "cgroup.type", "io.cost.qos"}
+// rootFiles are those of envd's cgroup root.
+var rootFiles = []string{"cgroup.controllers", "cgroup.subtree_control", "cgroup.type"}
 
 // configOptions are the kernel options that explain what cgroups can do.
 var configOptions = []string{
@@ -86,12 +86,30 @@ func (g guest) snapshot(self int) evidence.Snapshot {
 		names = append(names, heldGroups(s.Envd.Process, g.inSys(root))...)
 	}
 	s.Root = g.group(root, rootFiles)
+	if s.Root.Exists {
+		s.Root.Files["io.cost.qos"] = g.ioCostQoS(s.Mounts, root)
+	}
 	for _, name := range names {
 		s.Groups[name] = g.group(filepath.Join(root, name), groupFiles)
 	}
 	s.RealTime, err = g.realTime()
 	note("real-time processes", err)
 	return s
+}
+
+// ioCostQoS reads io.cost.qos where it alone exists, in the root of the
+// hierarchy: envd's cgroup root may lie below that.
+func (g guest) ioCostQoS(mounts []string, root string) evidence.File {
+	m, err := cgroup2.MountAt(mounts, root)
+	switch {
+	case err != nil:
+		return evidence.File{Errno: err.Error()}
+	case m.Type == "cgroup2" && m.Root != "/":
+		return evidence.File{Errno: fmt.Sprintf("only the part %.100q of the hierarchy is mounted at %.100q", m.Root, m.Point)}
+	case m.Type == "cgroup2":
+		root = m.Point
+	}
+	return readFile(filepath.Join(g.inSys(root), "io.cost.qos"))
 }
 
 // promised are the groups that every known envd makes.

@@ -38,7 +38,9 @@ type Snapshot struct {
 	Bystanders []Program `json:"bystanders,omitempty"`
 	Envd       *Envd     `json:"envd,omitempty"`
 	Self       Process   `json:"self"`
-	Root       Group     `json:"root"`
+	// Root is envd's cgroup root. Its io.cost.qos is that of the hierarchy's root,
+	// which alone has one.
+	Root Group `json:"root"`
 	// Groups are the cgroups that envd promises, by name: user, ptys, socats.
 	// A group that does not exist is here with Exists false. Whatever other
 	// group envd holds open is here as well.

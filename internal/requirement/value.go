@@ -228,12 +228,12 @@ func judgeInert(c *subject, property, read, wanted string) Outcome {
 	if property != "io.weight" {
 		return pass(read, wanted, "reads exactly what envd sets")
 	}
-	qos, where := file(c.Snapshot.Root, "io.cost.qos")
+	qos, _ := file(c.Snapshot.Root, "io.cost.qos")
 	switch {
 	case qos.Errno == "ENOENT":
 		return Outcome{Result: Inert, Read: read, Wanted: wanted, Reason: "the value is set, and this kernel has no io.cost.qos to make it act"}
 	case qos.Errno != "":
-		return unproven("%s could not be read (%s), so it is open whether io.weight acts", where, qos.Errno)
+		return unproven("io.cost.qos could not be read (%s), so it is open whether io.weight acts", qos.Errno)
 	}
 	devices, err := cgroup2.ParseIOCostQoS(qos.Text)
 	switch {
