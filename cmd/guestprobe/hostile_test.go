@@ -266,12 +266,17 @@ func TestTheWorstGuestFitsTheFrame(t *testing.T) {
 	for _, name := range append(bootScripts, "/sbin/init") {
 		changes["proc/1/root"+name] = "#!/bin/sh\n# " + name + "\n" + strings.Repeat(step, 2*maxSteps)
 	}
-	changes["proc/50/stat"], changes["proc/50/cgroup"] = stat(50, 49, 0, 77), "0::/x/envd.service\n"
+	changes["proc/50/stat"], changes["proc/50/cgroup"] = stat(50, 49, 0, 77), "0::/"+strings.Repeat("x/", maxAbove)+"envd.service\n"
 	changes["proc/49/stat"], changes["proc/49/cgroup"], changes["proc/49/cmdline"] = stat(49, 1, 0, 7), "0::/\n", flood
 	changes["proc/1/root/etc/systemd/system/envd.service"] = "[Service]\nCPUWeight=" + flood
-	for _, group := range []string{"x/envd.service", "h0", "h1", "h2", "h3", "h4"} {
+	for _, group := range []string{strings.Repeat("x/", maxAbove) + "envd.service", "h0", "h1", "h2", "h3", "h4"} {
 		for _, name := range groupFiles {
 			changes[filepath.Join("sys/fs/cgroup", group, name)] = flood
+		}
+	}
+	for depth := range maxAbove {
+		for _, name := range aboveFiles {
+			changes[filepath.Join("sys/fs/cgroup", strings.Repeat("x/", depth+1), name)] = flood
 		}
 	}
 	g := guestWith(t, changes)
@@ -290,7 +295,7 @@ func TestTheWorstGuestFitsTheFrame(t *testing.T) {
 	if err := emit(&out, g.snapshot(60)); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := evidence.ParseProbe[evidence.Snapshot](out.Bytes()); err != nil || s.Envd == nil || len(s.Groups) != 3+maxHeld || len(s.RealTime) != maxRealTime || len(s.Bystanders) == 0 {
+	if s, err := evidence.ParseProbe[evidence.Snapshot](out.Bytes()); err != nil || s.Envd == nil || len(s.Envd.Group.Above) != maxAbove || len(s.Groups) != 3+maxHeld || len(s.RealTime) != maxRealTime || len(s.Bystanders) == 0 {
 		t.Errorf("%d bytes: %v", out.Len(), err)
 	}
 }

@@ -117,6 +117,51 @@ func TestUnit(t *testing.T) {
 	}
 }
 
+// What stands between the root of the hierarchy and a group that is to be
+// protected is read, and nothing else.
+func TestGroupsAbove(t *testing.T) {
+	const mount = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 none rw\n"
+	deep := strings.Repeat("/x", 2*maxAbove)
+	for _, test := range []struct {
+		name, root, own, mountinfo string
+		socats, envd               string
+	}{
+		{"directly below the root", "/sys/fs/cgroup", "/envd.service", mount, "", ""},
+		{"in a slice", "/sys/fs/cgroup/e2b", "/system.slice/envd.service", mount, "/sys/fs/cgroup/e2b", "/sys/fs/cgroup/system.slice"},
+		{"in a slice of a slice", "/sys/fs/cgroup/a/b", "/c/d/envd.service", mount, "/sys/fs/cgroup/a/b /sys/fs/cgroup/a", "/sys/fs/cgroup/c/d /sys/fs/cgroup/c"},
+		{"on no cgroup2", "/sys/fs/cgroup/e2b", "/system.slice/envd.service", strings.ReplaceAll(mount, "cgroup2", "tmpfs"), "", ""},
+		{"where no mount is known", "/sys/fs/cgroup/e2b", "/system.slice/envd.service", "", "", ""},
+	} {
+		files := shellGuest()
+		files["proc/50/cgroup"], files["proc/50/cmdline"] = "0::"+test.own+"\n", "/usr/bin/envd\x00-cgroup-root\x00"+test.root+"\x00"
+		files["proc/self/mountinfo"] = test.mountinfo
+		files[test.root[1:]+"/socats/memory.min"], files["sys/fs/cgroup"+test.own+"/memory.min"] = "5242880\n", "52428800\n"
+		files["sys/fs/cgroup/system.slice/memory.low"] = "4096\n"
+		s := tree(t, files).snapshot(60)
+		paths := func(above []evidence.Ancestor) string {
+			var all []string
+			for _, a := range above {
+				all = append(all, a.Path)
+				if want := map[bool]string{true: "4096\n"}[a.Path == "/sys/fs/cgroup/system.slice"]; len(a.Files) != 2 || a.Files["memory.low"].Text != want || a.Files["memory.min"].Errno != "ENOENT" {
+					t.Errorf("%s: %+v", test.name, a)
+				}
+			}
+			return strings.Join(all, " ")
+		}
+		if got := paths(s.Groups["socats"].Above); got != test.socats {
+			t.Errorf("%s: above socats %q, want %q", test.name, got, test.socats)
+		}
+		if got := paths(s.Envd.Group.Above); got != test.envd || s.Groups["user"].Above != nil {
+			t.Errorf("%s: above envd %q, want %q; above user %+v", test.name, got, test.envd, s.Groups["user"].Above)
+		}
+	}
+	files := shellGuest()
+	files["proc/50/cgroup"], files["sys/fs/cgroup"+deep+"/memory.min"] = "0::"+deep+"\n", "1\n"
+	if s := tree(t, files).snapshot(60); len(s.Envd.Group.Above) != maxAbove {
+		t.Errorf("%d groups above", len(s.Envd.Group.Above))
+	}
+}
+
 // A line that ends in a backslash goes on in the next one, comments aside
 // (systemd.syntax(7)).
 func TestContinuedSettings(t *testing.T) {

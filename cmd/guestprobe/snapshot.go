@@ -92,6 +92,13 @@ func (g guest) snapshot(self int) evidence.Snapshot {
 	for _, name := range names {
 		s.Groups[name] = g.group(filepath.Join(root, name), groupFiles)
 	}
+	if socats := s.Groups["socats"]; socats.Exists {
+		socats.Above = g.above(s.Mounts, socats.Path)
+		s.Groups["socats"] = socats
+	}
+	if s.Envd != nil && s.Envd.Group != nil {
+		s.Envd.Group.Above = g.above(s.Mounts, s.Envd.Group.Path)
+	}
 	s.RealTime, err = g.realTime()
 	note("real-time processes", err)
 	return s
@@ -110,6 +117,26 @@ func (g guest) ioCostQoS(mounts []string, root string) evidence.File {
 		root = m.Point
 	}
 	return readFile(filepath.Join(g.inSys(root), "io.cost.qos"))
+}
+
+// maxAbove bounds how many groups are read above another.
+const maxAbove = 8
+
+// aboveFiles are the interface files that are read of them.
+var aboveFiles = []string{"memory.min", "memory.low"}
+
+// above reads the groups between the root of the hierarchy and a group, the
+// nearest first; none where it cannot be told which these are.
+func (g guest) above(mounts []string, group string) []evidence.Ancestor {
+	m, err := cgroup2.MountAt(mounts, group)
+	if err != nil || m.Type != "cgroup2" {
+		return nil
+	}
+	var found []evidence.Ancestor
+	for dir := filepath.Dir(group); len(dir) > len(m.Point) && len(found) < maxAbove; dir = filepath.Dir(dir) {
+		found = append(found, evidence.Ancestor{Path: dir, Files: g.group(dir, aboveFiles).Files})
+	}
+	return found
 }
 
 // promised are the groups that every known envd makes.

@@ -229,11 +229,23 @@ type Group struct {
 	// Files are the interface files by name, as they were read. A file that
 	// does not exist is present with its error.
 	Files map[string]File `json:"files,omitempty"`
+	// Above are the groups between the root of the hierarchy and this one, the
+	// nearest first, with their memory.min and memory.low: none protects more than
+	// those above it (cgroup-v2.rst). They are read of envd's own group and of
+	// socats.
+	Above []Ancestor `json:"above,omitempty"`
 	// Inode is the directory's number. The kernel gives them out in rising
 	// order as it makes directories and interface files, so they tell what was
 	// made after what (Linux fs/kernfs/dir.c).
 	Inode uint64 `json:"inode,omitempty"`
 	Error string `json:"error,omitempty"`
+}
+
+// Ancestor is a group above another.
+type Ancestor struct {
+	Path string `json:"path"`
+	// Files are those of its interface files that bound what is below it.
+	Files map[string]File `json:"files,omitempty"`
 }
 
 // File is one interface file: its text, or why there is none.

@@ -36,8 +36,10 @@ var describing = []string{
 	"snapshot/envd/process/cgroup", "snapshot/envd/process/cgroupFDs", "snapshot/envd/process/error",
 	"snapshot/envd/group/path", "snapshot/envd/group/exists", "snapshot/envd/group/fsMagic", "snapshot/envd/group/inode", "snapshot/envd/group/error",
 	"snapshot/envd/group/files/*/inode", "snapshot/root/files/*/inode",
+	"snapshot/root/above", // it is read of groups alone
 	"snapshot/root/path", "snapshot/root/exists", "snapshot/root/inode", "snapshot/root/error",
 	"snapshot/groups/*/path", "snapshot/groups/*/error",
+	"snapshot/envd/group/above/path", "snapshot/envd/group/above/files/*/inode", "snapshot/groups/*/above/path", "snapshot/groups/*/above/files/*/inode",
 	"placement/*/error", "placement/*/infra", // why there is no process
 	"placement/*/process/pid", "placement/*/process/ppid", "placement/*/process/comm", "placement/*/process/exe", "placement/*/process/cmdline",
 	"placement/*/process/oomScoreAdj", "placement/*/process/nice", "placement/*/process/startTicks", "placement/*/process/stderr",
@@ -69,7 +71,7 @@ var describing = []string{
 // evidenceFiles are the recorded ones and those made for tests, by name.
 func evidenceFiles(t *testing.T) map[string]*evidence.Sandbox {
 	t.Helper()
-	all := map[string]*evidence.Sandbox{"healthy": healthy("0.6.13"), "healthy under systemd": underUnit("0.6.13"), "healthy with a log file": inFile("0.6.13")}
+	all := map[string]*evidence.Sandbox{"healthy": healthy("0.6.13"), "healthy under systemd": underUnit("0.6.13"), "healthy with a log file": inFile("0.6.13"), "healthy below a group": nested("0.6.13")}
 	names, err := filepath.Glob(filepath.Join("testdata", "*.json"))
 	if err != nil || len(names) == 0 {
 		t.Fatalf("no recorded evidence: %v", err)

@@ -61,6 +61,9 @@ type Protection struct {
 	OpenRC bool
 }
 
+// memory tells whether it is memory that is kept for envd.
+func (p Protection) memory() bool { return strings.HasPrefix(p.File, "memory.") }
+
 // protections is the one table of how E2B protects envd.
 var protections = map[ID]Protection{
 	ProtectOOMScore:  {Setting: "OOMScoreAdjust", Want: "-1000", OpenRC: true, Since: Since{Version: "0.4.2", Commit: "03f1c233c", Shared: true}},
@@ -108,12 +111,15 @@ func protectRequirements() []Requirement {
 }
 
 func protect(id ID, p Protection) Requirement {
-	where, level := "snapshot/envd/process/oomScoreAdj", LevelCore
+	inputs, level := []string{"snapshot/envd/process/oomScoreAdj"}, LevelCore
 	switch {
 	case id == ProtectNice:
-		where = "snapshot/envd/process/nice"
+		inputs = []string{"snapshot/envd/process/nice"}
 	case p.File != "":
-		where = "snapshot/envd/group/files/" + p.File
+		inputs = []string{"snapshot/envd/group/files/" + p.File}
+	}
+	if p.memory() {
+		inputs = append(inputs, "snapshot/mounts", "snapshot/envd/group/above", "snapshot/envd/group/above/files/"+p.File)
 	}
 	if id == ProtectIOWeight {
 		level = LevelExtended
@@ -126,7 +132,7 @@ func protect(id ID, p Protection) Requirement {
 			"and see that the controller is enabled in the unit's slice",
 		Reference: "systemd.resource-control(5), systemd.exec(5); e2b-dev/infra " + p.Since.Commit + ", envd.service.tpl",
 		Needs:     []evidence.Piece{evidence.PieceSnapshot},
-		Inputs:    []string{where},
+		Inputs:    inputs,
 		judge:     func(c *subject) Outcome { return judgeProtection(c, p) },
 	}
 }
@@ -164,7 +170,11 @@ func judgeProtection(c *subject, p Protection) Outcome {
 	if got != want {
 		return fail(read, wanted, "%s, and %s promises %s=%s", read, by, p.Setting, promised)
 	}
-	return pass(read, wanted, "in force as %s promises", by)
+	good := pass(read, wanted, "in force as %s promises", by)
+	if p.memory() {
+		return judgeReach(c.Snapshot, *envd.Group, p.File, uint64(max(want, 0)), good)
+	}
+	return good
 }
 
 // protectionOf reads what is in force.
@@ -213,7 +223,7 @@ func parseSetting(p Protection, text string, pageSize uint64) (int64, error) {
 		return 0, fmt.Errorf("%q is no number that is known here", text)
 	}
 	n *= unit
-	if page := int64(pageSize); strings.HasPrefix(p.File, "memory.") && page > 0 { //nolint:gosec // page sizes are small
+	if page := int64(pageSize); p.memory() && page > 0 { //nolint:gosec // page sizes are small
 		n = n / page * page
 	}
 	return n, nil

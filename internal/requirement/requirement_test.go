@@ -191,7 +191,25 @@ func underUnit(version string) *evidence.Sandbox {
 		}}
 		e.Group = &evidence.Group{Path: "/sys/fs/cgroup/system.slice/envd.service", Exists: true, FSMagic: evidence.CGroup2Magic, Files: map[string]evidence.File{
 			"cpu.weight": {Text: "1000\n"}, "memory.min": {Text: "52428800\n"}, "memory.low": {Text: "104857600\n"}, "io.weight": {Text: "default 10000\n"},
-		}}
+		}, Above: []evidence.Ancestor{{Path: "/sys/fs/cgroup/system.slice", Files: map[string]evidence.File{
+			"memory.min": {Text: "52428800\n"}, "memory.low": {Text: "max\n"},
+		}}}}
+	}
+	return s
+}
+
+// nested is a guest whose envd makes its cgroups in one below the root of the
+// hierarchy, which protects as much as they do.
+func nested(version string) *evidence.Sandbox {
+	const root = "/sys/fs/cgroup/e2b"
+	s := healthy(version)
+	for _, snapshot := range []*evidence.Snapshot{s.Snapshot, s.Later} {
+		snapshot.Envd.CgroupRoot, snapshot.Root.Path = root, root
+		for name, g := range snapshot.Groups {
+			g.Path = root + "/" + name
+			g.Above = []evidence.Ancestor{{Path: root, Files: map[string]evidence.File{"memory.min": {Text: "5242880\n"}, "memory.low": {Text: "8388608\n"}}}}
+			snapshot.Groups[name] = g
+		}
 	}
 	return s
 }
@@ -810,6 +828,11 @@ func TestOneThingWrongUnderSystemd(t *testing.T) {
 	own := func(file, text string) func(*evidence.Sandbox) {
 		return func(s *evidence.Sandbox) { s.Snapshot.Envd.Group.Files[file] = evidence.File{Text: text + "\n"} }
 	}
+	above := func(file, text string) func(*evidence.Sandbox) {
+		return func(s *evidence.Sandbox) {
+			s.Snapshot.Envd.Group.Above[0].Files[file] = evidence.File{Text: text + "\n"}
+		}
+	}
 	promised := func(setting, value, file, text string) func(*evidence.Sandbox) {
 		return func(s *evidence.Sandbox) {
 			s.Snapshot.Envd.Unit.Settings[setting] = value
@@ -831,6 +854,27 @@ func TestOneThingWrongUnderSystemd(t *testing.T) {
 		{"weight not in force", own("cpu.weight", "100"), ProtectCPUWeight, Fail},
 		{"memory not in force", own("memory.min", "0"), ProtectMemoryMin, Fail},
 		{"memory half in force", own("memory.low", "52428800"), ProtectMemoryLow, Fail},
+		{"memory that the slice protects less of", above("memory.min", "52424704"), ProtectMemoryMin, Inert},
+		{"memory that the slice protects nothing of", above("memory.low", "0"), ProtectMemoryLow, Inert},
+		{"memory that is not in force, in a slice that protects nothing", func(s *evidence.Sandbox) {
+			above("memory.low", "0")(s)
+			own("memory.low", "0")(s)
+		}, ProtectMemoryLow, Fail},
+		{"what the slice protects is no number", above("memory.low", "much"), ProtectMemoryLow, Unproven},
+		{"the slice was not read", func(s *evidence.Sandbox) { s.Snapshot.Envd.Group.Above = nil }, ProtectMemoryMin, Unproven},
+		{"the slice could not be read", func(s *evidence.Sandbox) {
+			s.Snapshot.Envd.Group.Above[0].Files["memory.min"] = evidence.File{Errno: "EACCES"}
+		}, ProtectMemoryMin, Unproven},
+		{"the slice's slice was not read", func(s *evidence.Sandbox) {
+			s.Snapshot.Envd.Group.Path = "/sys/fs/cgroup/e2b.slice/system.slice/envd.service"
+		}, ProtectMemoryMin, Unproven},
+		{"no slice above", func(s *evidence.Sandbox) {
+			s.Snapshot.Envd.Group.Path, s.Snapshot.Envd.Group.Above = "/sys/fs/cgroup/envd.service", nil
+		}, ProtectMemoryMin, Pass},
+		{"the mounts were not read", func(s *evidence.Sandbox) { s.Snapshot.Mounts = nil }, ProtectMemoryMin, Unproven},
+		{"only a part of the hierarchy is mounted", func(s *evidence.Sandbox) {
+			s.Snapshot.Mounts = []string{"25 22 0:23 /x /sys/fs/cgroup rw,relatime - cgroup2 none rw"}
+		}, ProtectMemoryMin, Unproven},
 		{"own cgroup not read", func(s *evidence.Sandbox) { s.Snapshot.Envd.Group = nil }, ProtectMemoryLow, Unproven},
 		{"the killer may take it", func(s *evidence.Sandbox) { *s.Snapshot.Envd.Process.OOMScoreAdj = 0 }, ProtectOOMScore, Fail},
 		{"niceness not in force", func(s *evidence.Sandbox) { *s.Snapshot.Envd.Process.Nice = 0 }, ProtectNice, Fail},
@@ -988,6 +1032,44 @@ func TestAbsentGroupsAreNotTooDeep(t *testing.T) {
 	noGroups(s)
 	if o := results(s)[CreateLeaf]; o.Result != Fail || !strings.HasPrefix(o.Reason, "user: does not exist; ") {
 		t.Errorf("it is %s (%s)", o.Result, o.Reason)
+	}
+}
+
+// The memory of a group is protected only as far as that of those above it, up
+// to the root of the hierarchy.
+func TestProtectionFromAbove(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		harm   func(*evidence.Group)
+		want   Result
+		reason string
+	}{
+		{"the root protects as much", func(*evidence.Group) {}, Pass, ""},
+		{"the root protects nothing", func(g *evidence.Group) {
+			g.Above[0].Files["memory.min"] = evidence.File{Text: "0\n"}
+		}, Inert, "the value is set, and /sys/fs/cgroup/e2b/memory.min reads 0:"},
+		{"the root was not read", func(g *evidence.Group) { g.Above = nil }, Unproven, "/sys/fs/cgroup/e2b/memory.min was not read"},
+		{"one above the root was not read", func(g *evidence.Group) {
+			g.Path, g.Above[0].Path = "/sys/fs/cgroup/a/e2b/socats", "/sys/fs/cgroup/a/e2b"
+		}, Unproven, "/sys/fs/cgroup/a/memory.min was not read"},
+		{"the least of several", func(g *evidence.Group) {
+			g.Path = "/sys/fs/cgroup/e2b/b/socats"
+			g.Above = append(g.Above, evidence.Ancestor{Path: "/sys/fs/cgroup/e2b/b", Files: map[string]evidence.File{"memory.min": {Text: "4096\n"}}})
+			g.Above[0].Files["memory.min"] = evidence.File{Text: "8192\n"}
+		}, Inert, "/sys/fs/cgroup/e2b/b/memory.min reads 4096:"},
+		{"the value is another", func(g *evidence.Group) {
+			g.Above[0].Files["memory.min"], g.Files["memory.min"] = evidence.File{Text: "0\n"}, evidence.File{Text: "0\n"}
+		}, Fail, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := nested("0.6.13")
+			g := s.Snapshot.Groups["socats"]
+			test.harm(&g)
+			s.Snapshot.Groups["socats"] = g
+			if o := results(s)[ValueSocatsMemoryMin]; o.Result != test.want || !strings.Contains(o.Reason, test.reason) {
+				t.Errorf("%s (%s), want %s", o.Result, o.Reason, test.want)
+			}
+		})
 	}
 }
 
@@ -1205,7 +1287,7 @@ func TestRecordedEvidence(t *testing.T) {
 		"tmpfs-a": {BootEnvdAnswers: Pass, MountCgroup2: Fail, CreateStarts: Fail, LogNoFallback: Unproven},
 		"debian-systemd": {
 			BootIdentity: Pass, EnableCPU: Pass, EnableOrder: Pass, ValueUserMemoryMax: Pass, PlaceCommand: Pass, PlaceGrandchild: Pass,
-			ProtectCPUWeight: Pass, ProtectMemoryMin: Pass, ProtectMemoryLow: Pass, ProtectIOWeight: Pass, ProtectOOMScore: Pass, ProtectNice: Pass,
+			ProtectCPUWeight: Pass, ProtectMemoryMin: Inert, ProtectMemoryLow: Inert, ProtectIOWeight: Pass, ProtectOOMScore: Pass, ProtectNice: Pass,
 			ProtectUnit: Pass,
 		},
 	} {

@@ -71,6 +71,8 @@ func value(id ID, group, property string, level Level, why string) Requirement {
 	switch property {
 	case "memory.high", "memory.max":
 		inputs = append(inputs, "snapshot/memTotal", "snapshot/pageSize")
+	case "memory.min", "memory.low":
+		inputs = append(inputs, where+"/above", where+"/above/files/"+property)
 	case "io.weight":
 		inputs = append(inputs, "snapshot/root/files/io.cost.qos")
 	}
@@ -143,7 +145,14 @@ func judgeValue(c *subject, groupName, property string) Outcome {
 	}
 	read := where + ": " + shown
 	if got.is(want) {
-		return judgeInert(c, property, read, wanted)
+		good := pass(read, wanted, "reads exactly what envd sets")
+		switch property {
+		case "io.weight":
+			return judgeIOCost(c, good)
+		case "memory.min", "memory.low":
+			return judgeReach(c.Snapshot, group, property, want, good)
+		}
+		return good
 	}
 	if !all {
 		return notApplicable("%s reads %s: envd %s may or may not set it, its version string does not tell", where, shown, c.Snapshot.Envd.Version)
@@ -221,17 +230,16 @@ func judgeAbsent(c *subject, where, property, wanted string) Outcome {
 	return fail("no file "+where, wanted, "%s does not exist, because the %s controller is not enabled", where, controller)
 }
 
-// judgeInert tells a value that is set and acts from one that is set and
-// cannot: io.weight does nothing until the root's io.cost.qos enables it for
-// a device.
-func judgeInert(c *subject, property, read, wanted string) Outcome {
-	if property != "io.weight" {
-		return pass(read, wanted, "reads exactly what envd sets")
-	}
+// judgeIOCost tells an io.weight that is set and acts from one that is set and
+// cannot: it does nothing until the root's io.cost.qos enables it for a device.
+func judgeIOCost(c *subject, good Outcome) Outcome {
+	inert := good
+	inert.Result = Inert
 	qos, _ := file(c.Snapshot.Root, "io.cost.qos")
 	switch {
 	case qos.Errno == "ENOENT":
-		return Outcome{Result: Inert, Read: read, Wanted: wanted, Reason: "the value is set, and this kernel has no io.cost.qos to make it act"}
+		inert.Reason = "the value is set, and this kernel has no io.cost.qos to make it act"
+		return inert
 	case qos.Errno != "":
 		return unproven("io.cost.qos could not be read (%s), so it is open whether io.weight acts", qos.Errno)
 	}
@@ -240,9 +248,11 @@ func judgeInert(c *subject, property, read, wanted string) Outcome {
 	case err != nil:
 		return unproven("%v, so it is open whether io.weight acts", err)
 	case len(devices) == 0:
-		return Outcome{Result: Inert, Read: read, Wanted: wanted, Reason: "the value is set, and cannot act: io.cost.qos enables it for no device"}
+		inert.Reason = "the value is set, and cannot act: io.cost.qos enables it for no device"
+		return inert
 	}
-	return pass(read, wanted, "reads exactly what envd sets; io.cost.qos lets it act on %s alone", words(devices))
+	good.Reason += "; io.cost.qos lets it act on " + words(devices) + " alone"
+	return good
 }
 
 // setting is the value of an interface file.
