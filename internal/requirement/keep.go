@@ -114,6 +114,9 @@ func judgeKeepGroups(c *subject) Outcome {
 		case before.Inode == 0 || after.Inode == 0:
 			return unproven("the inode of %s was not read at each look, so it is open whether it is the same cgroup", after.Path)
 		case before.Inode != after.Inode:
+			if over, err := mountedOver(c.Later, after.Path); err == nil && over != "" {
+				return fail("another mount at "+over, "as before", "another mount was laid over %s %s", after.Path, c.between())
+			}
 			return fail(fmt.Sprintf("inode %d", after.Inode), fmt.Sprintf("inode %d", before.Inode),
 				"the cgroup %s was removed and made again %s, so envd holds one that is gone", name, c.between())
 		}

@@ -1026,6 +1026,18 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// A group over which a mount was laid later was not made again.
+func TestMountedOverLater(t *testing.T) {
+	s := healthy("0.6.13")
+	user := s.Later.Groups["user"]
+	user.Inode++
+	s.Later.Groups["user"] = user
+	s.Later.Mounts = append(s.Later.Mounts, "40 25 0:23 /decoy /sys/fs/cgroup/user rw,relatime - cgroup2 none rw")
+	if o := results(s)[KeepGroups]; o.Result != Fail || !strings.HasPrefix(o.Reason, "another mount was laid over /sys/fs/cgroup/user between") {
+		t.Errorf("it is %s (%s)", o.Result, o.Reason)
+	}
+}
+
 // Groups that do not exist enable nothing too deep, and are not said to.
 func TestAbsentGroupsAreNotTooDeep(t *testing.T) {
 	s := healthy("0.6.13")
