@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -151,6 +153,22 @@ func TestStepsOfAHog(t *testing.T) {
 	} {
 		if got := p.stepsAt(test.used, test.available); got != test.want {
 			t.Errorf("at %d MiB with %d MiB left: %d steps, want %d", test.used/mebi, test.available/mebi, got, test.want)
+		}
+	}
+}
+
+// A hog that was planned goes on where the guest has somewhat less than was planned
+// to be left, and ends before the guest's own memory does.
+func TestHogGoesOnNearTheFloor(t *testing.T) {
+	for kb, want := range map[int]evidence.HogEnd{
+		hogFloor / 1024: "", hogFloor/1024 - 1: "", hogLeast / 1024: "", hogLeast/1024 - 1: evidence.HogGaveUp, 0: evidence.HogGaveUp,
+	} {
+		g, report := guest{proc: t.TempDir()}, evidence.HogReport{AvailableLeast: hogFloor}
+		if err := os.WriteFile(filepath.Join(g.proc, "meminfo"), fmt.Appendf(nil, "MemAvailable: %d kB\n", kb), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, end, detail := g.mayGoOn(t.Context(), hogPlan{}, &report); end != want || report.AvailableLeast != uint64(kb)*1024 {
+			t.Errorf("with %d kB left: %q (%s), want %q, and %d bytes were the least", kb, end, detail, want, report.AvailableLeast)
 		}
 	}
 }

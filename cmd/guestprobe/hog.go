@@ -37,9 +37,14 @@ const (
 	hogStep = 4 << 20
 	// hogMore is how much more than the limit is wanted, in bytes.
 	hogMore = 16 << 20
-	// hogFloor is the least MemAvailable at which the next step is allowed, in
-	// bytes: what the guest keeps for envd and the kernel.
+	// hogFloor is what is planned to be left of MemAvailable where the limit comes,
+	// in bytes: for envd and the kernel.
 	hogFloor = 16 << 20
+	// hogLeast is the least MemAvailable at which the next step is allowed, in
+	// bytes. It lies below what was planned, of which the kernel's tables for the
+	// hog take a part: where they took some of it just before the limit, nothing
+	// would be told.
+	hogLeast = hogFloor / 2
 	// hogScore is the hog's oom_score_adj: the first to be killed anywhere.
 	hogScore = "1000"
 )
@@ -121,7 +126,7 @@ func (g guest) hog(ctx context.Context, self int, path string, deadline time.Dur
 	me, group := g.process(self), g.group(path, hogFiles)
 	report := evidence.HogReport{
 		Group: group.Path, Limit: group.Files["memory.max"], Throttle: group.Files["memory.high"], Before: group.Files["memory.events"],
-		Floor: hogFloor, Used: limitOf(group, "memory.current"), EnvdBefore: g.nearestEnvd(me),
+		Floor: hogLeast, Used: limitOf(group, "memory.current"), EnvdBefore: g.nearestEnvd(me),
 	}
 	available, err := g.memory("MemAvailable")
 	if err != nil {
@@ -202,8 +207,8 @@ func (g guest) mayGoOn(ctx context.Context, plan hogPlan, report *evidence.HogRe
 		return 0, evidence.HogGaveUp, err.Error()
 	}
 	report.AvailableLeast = min(report.AvailableLeast, available)
-	if available < hogFloor {
-		return 0, evidence.HogGaveUp, fmt.Sprintf("the guest had %d bytes left, less than the %d that it is to keep", available, hogFloor)
+	if available < hogLeast {
+		return 0, evidence.HogGaveUp, fmt.Sprintf("the guest had %d bytes left, less than the %d that it is to keep", available, hogLeast)
 	}
 	if plan.throttles {
 		now := g.group(report.Group, []string{"memory.events"}).Files["memory.events"]
