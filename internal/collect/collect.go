@@ -369,7 +369,7 @@ func (s *Session) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.options.Intervals.Destroy)
 	defer cancel()
 	if s.cutOff {
-		return s.endLost(ctx, lostWait)
+		return s.endLost(ctx, LostWait)
 	}
 	if s.sandbox == nil {
 		return nil
@@ -395,9 +395,9 @@ func (s *Session) surelyGone(ctx context.Context) error {
 	return nil
 }
 
-// lostWait is how long a sandbox whose create call was cut off is looked for, since
+// LostWait is how long a sandbox whose create call was cut off is looked for, since
 // the server may still be making it, and then until no list has it.
-const lostWait = 10 * time.Second
+const LostWait = 10 * time.Second
 
 // endLost ends a sandbox that a create call may have made without telling:
 // the call was interrupted, or its answer broke off. Only a list tells that it has

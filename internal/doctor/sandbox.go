@@ -240,7 +240,7 @@ func end(ctx context.Context, o Options, f facts, session string, before []Findi
 	if tried {
 		began := time.Now()
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.Config.Intervals.Destroy)
-		add(destroy(bounded, o, f, session, lostWait), began)
+		add(destroy(bounded, o, f, session, collect.LostWait), began)
 		cancel()
 	}
 	if f.stopLab != nil {
@@ -253,10 +253,6 @@ func end(ctx context.Context, o Options, f facts, session string, before []Findi
 	}
 	return all
 }
-
-// lostWait is how long a sandbox whose create call was cut off is looked for, since
-// the server may still be making it, and then until no list has it.
-const lostWait = 10 * time.Second
 
 // destroy ends the sandbox, and looks that none of this doctor is left. Only a list
 // tells: to a delete the server answers that there is none while its store is
